@@ -1,0 +1,81 @@
+//! The APIs and the versions of each that this build speaks.
+
+use crate::codec::{ApiVersion, Wire};
+use crate::messages as m;
+
+/// A request's body: ties an API to its response.
+pub trait Request: Wire {
+    /// Which API it belongs to.
+    const API: ApiKey;
+    /// What answers it.
+    type Response: Wire;
+}
+
+macro_rules! apis {
+    ($( $(#[$doc:meta])* $name:ident = $key:literal, versions $min:literal ..= $max:literal, $request:ty => $response:ty; )*) => {
+        /// What a request asks for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum ApiKey { $( $(#[$doc])* $name, )* }
+
+        impl ApiKey {
+            /// Every API, in the order of its number.
+            pub const ALL: &[Self] = &[$( Self::$name, )*];
+
+            /// The number on the wire.
+            #[must_use]
+            pub const fn code(self) -> u16 {
+                match self { $( Self::$name => $key, )* }
+            }
+
+            /// From the number on the wire.
+            #[must_use]
+            pub const fn from_code(code: u16) -> Option<Self> {
+                match code { $( $key => Some(Self::$name), )* _ => None }
+            }
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$name => stringify!($name), )* }
+            }
+
+            /// Lowest and highest version that this build speaks.
+            #[must_use]
+            pub const fn versions(self) -> (ApiVersion, ApiVersion) {
+                match self { $( Self::$name => (ApiVersion($min), ApiVersion($max)), )* }
+            }
+        }
+
+        $( impl Request for $request {
+            const API: ApiKey = ApiKey::$name;
+            type Response = $response;
+        } )*
+    };
+}
+
+apis! {
+    /// First request of a connection: who are you, what do you speak.
+    Hello = 0, versions 1..=1, m::HelloRequest => m::HelloResponse;
+    /// Topics, partitions, leaders, brokers.
+    Metadata = 1, versions 1..=1, m::MetadataRequest => m::MetadataResponse;
+    /// Append record batches.
+    Produce = 2, versions 1..=1, m::ProduceRequest => m::ProduceResponse;
+    /// Read record batches, waiting for them if asked to.
+    Fetch = 3, versions 1..=1, m::FetchRequest => m::FetchResponse;
+    /// Offsets by position or by timestamp.
+    ListOffsets = 4, versions 1..=1, m::ListOffsetsRequest => m::ListOffsetsResponse;
+    /// Create topics.
+    CreateTopics = 5, versions 1..=1, m::CreateTopicsRequest => m::CreateTopicsResponse;
+    /// Delete topics.
+    DeleteTopics = 6, versions 1..=1, m::DeleteTopicsRequest => m::DeleteTopicsResponse;
+    /// Give topics more partitions.
+    CreatePartitions = 7, versions 1..=1, m::CreatePartitionsRequest => m::CreatePartitionsResponse;
+    /// Trim the start of partitions.
+    DeleteRecords = 8, versions 1..=1, m::DeleteRecordsRequest => m::DeleteRecordsResponse;
+    /// Settings of topics.
+    DescribeConfigs = 9, versions 1..=1, m::DescribeConfigsRequest => m::DescribeConfigsResponse;
+    /// Change settings of topics.
+    AlterConfigs = 10, versions 1..=1, m::AlterConfigsRequest => m::AlterConfigsResponse;
+    /// The cluster and its brokers.
+    DescribeCluster = 11, versions 1..=1, m::DescribeClusterRequest => m::DescribeClusterResponse;
+}

@@ -1,0 +1,467 @@
+//! How values lie on the wire, both directions from one declaration.
+//!
+//! Everything is big-endian. Integers have a fixed width; `bool` is one byte, 0 or 1; a string is a
+//! `u16` length and UTF-8; bytes are a `u32` length and the bytes; an array is a `u32` count and its
+//! elements; an option is one byte, 0 or 1, and then the value; a UUID is its 16 bytes.
+//!
+//! [`wire_struct!`] declares a message and derives [`Wire`] from the same list of fields, so that
+//! encoder and decoder cannot disagree. A field added later stands at the end with `since N`: peers
+//! that negotiated a lower version neither send nor expect it, and a decoder fills in its default.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use thiserror::Error;
+
+use crate::ids::{
+    BrokerEpoch, ClusterId, LeaderEpoch, NodeId, Offset, PartitionId, Timestamp, TopicId,
+};
+
+/// Version of one API's request and response bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApiVersion(pub u16);
+
+/// Why bytes are not the message that they were meant to be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// The body ends inside of a value.
+    #[error("the body ends early: {needed} more bytes needed for {what}, {left} left")]
+    Truncated {
+        /// What was being read.
+        what: &'static str,
+        /// Bytes that the value needs.
+        needed: usize,
+        /// Bytes that are there.
+        left: usize,
+    },
+    /// Bytes are left behind the last field.
+    #[error("{left} bytes left behind the last field")]
+    TrailingBytes {
+        /// How many.
+        left: usize,
+    },
+    /// A string that is not UTF-8.
+    #[error("a string is not valid UTF-8")]
+    Utf8,
+    /// A value outside of what its type allows.
+    #[error("{value} is not a valid {what}")]
+    Invalid {
+        /// The type.
+        what: &'static str,
+        /// What was there.
+        value: u64,
+    },
+}
+
+/// A value with a place on the wire.
+pub trait Wire: Sized {
+    /// The fewest bytes that any value of this type takes: bounds an array's count before anything
+    /// is allocated for it.
+    const SIZE_MIN: usize;
+
+    /// Appends the value.
+    fn encode(&self, out: &mut Encoder, version: ApiVersion);
+
+    /// Takes one value off the input.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the bytes are not one.
+    fn decode(input: &mut Decoder, version: ApiVersion) -> Result<Self, DecodeError>;
+}
+
+/// Builds a body. Large byte strings are kept as they are and not copied: the result is a list of
+/// slices for one vectored write.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    parts: Vec<Bytes>,
+    tail: BytesMut,
+    parts_bytes: usize,
+}
+
+/// Byte strings up to this size are cheaper to copy than to carry as a slice of their own.
+const SHARE_BYTES_MIN: usize = 2048;
+
+impl Encoder {
+    /// An encoder with room for a small message.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { parts: Vec::new(), tail: BytesMut::with_capacity(128), parts_bytes: 0 }
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.parts_bytes + self.tail.len()
+    }
+
+    /// Whether nothing has been written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fixed-size bytes, without a length.
+    pub fn put_raw(&mut self, bytes: &[u8]) {
+        self.tail.put_slice(bytes);
+    }
+
+    /// Bytes with their length in front; large ones are shared, not copied.
+    ///
+    /// # Panics
+    /// Above 4 GiB, which no limit of ours lets happen.
+    pub fn put_bytes(&mut self, bytes: &Bytes) {
+        let length = u32::try_from(bytes.len()).expect("a byte string stays below the frame limit");
+        self.tail.put_u32(length);
+        if bytes.len() < SHARE_BYTES_MIN {
+            self.tail.put_slice(bytes);
+        } else {
+            let head = self.tail.split().freeze();
+            self.parts_bytes += head.len() + bytes.len();
+            self.parts.push(head);
+            self.parts.push(bytes.clone());
+        }
+    }
+
+    /// A string with its length in front; one of more than 65,535 bytes (only free text can be) is
+    /// cut at the last character that fits.
+    pub fn put_str(&mut self, text: &str) {
+        let mut end = text.len().min(usize::from(u16::MAX));
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        // Cannot truncate: `end` is at most u16::MAX.
+        self.tail.put_u16(end as u16);
+        self.tail.put_slice(&text.as_bytes()[..end]);
+    }
+
+    /// The body as slices in order, none of them empty.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Bytes> {
+        if !self.tail.is_empty() {
+            self.parts.push(self.tail.freeze());
+        }
+        self.parts
+    }
+
+    /// The body in one piece; copies what was shared.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        if self.parts.is_empty() {
+            return self.tail.freeze();
+        }
+        let mut whole = BytesMut::with_capacity(self.len());
+        for part in &self.parts {
+            whole.put_slice(part);
+        }
+        whole.put_slice(&self.tail);
+        whole.freeze()
+    }
+
+    fn put_count(&mut self, count: usize) {
+        self.tail.put_u32(u32::try_from(count).expect("an array stays below the frame limit"));
+    }
+}
+
+/// Reads a body. Byte strings come out as slices of the input, not copies.
+#[derive(Debug)]
+pub struct Decoder {
+    input: Bytes,
+    position: usize,
+}
+
+impl Decoder {
+    /// Reads `input` from its start.
+    #[must_use]
+    pub fn new(input: Bytes) -> Self {
+        Self { input, position: 0 }
+    }
+
+    /// Bytes not yet read.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.input.len() - self.position
+    }
+
+    /// Everything not yet read, as a slice of the input.
+    #[must_use]
+    pub fn rest(self) -> Bytes {
+        self.input.slice(self.position..)
+    }
+
+    /// `N` bytes as they are.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] when fewer are left.
+    pub fn take_array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N, what)?);
+        Ok(array)
+    }
+
+    /// A length and that many bytes, shared with the input.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] when fewer are left.
+    pub fn take_bytes(&mut self) -> Result<Bytes, DecodeError> {
+        let length = u32::from_be_bytes(self.take_array("bytes length")?) as usize;
+        let start = self.position;
+        self.take(length, "bytes")?;
+        Ok(self.input.slice(start..start + length))
+    }
+
+    /// A length and that much UTF-8.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] or [`DecodeError::Utf8`].
+    pub fn take_str(&mut self) -> Result<&str, DecodeError> {
+        let length = u16::from_be_bytes(self.take_array("string length")?);
+        std::str::from_utf8(self.take(usize::from(length), "string")?).map_err(|_| DecodeError::Utf8)
+    }
+
+    /// That nothing is left.
+    ///
+    /// # Errors
+    /// [`DecodeError::TrailingBytes`] when something is.
+    pub fn finish(&self) -> Result<(), DecodeError> {
+        match self.remaining() {
+            0 => Ok(()),
+            left => Err(DecodeError::TrailingBytes { left }),
+        }
+    }
+
+    fn take(&mut self, needed: usize, what: &'static str) -> Result<&[u8], DecodeError> {
+        let left = self.remaining();
+        if needed > left {
+            return Err(DecodeError::Truncated { what, needed, left });
+        }
+        let start = self.position;
+        self.position += needed;
+        Ok(&self.input[start..self.position])
+    }
+}
+
+macro_rules! wire_integer {
+    ($($ty:ty),*) => {$(
+        impl Wire for $ty {
+            const SIZE_MIN: usize = size_of::<$ty>();
+            fn encode(&self, out: &mut Encoder, _: ApiVersion) {
+                out.put_raw(&self.to_be_bytes());
+            }
+            fn decode(input: &mut Decoder, _: ApiVersion) -> Result<Self, DecodeError> {
+                input.take_array(stringify!($ty)).map(<$ty>::from_be_bytes)
+            }
+        }
+    )*};
+}
+wire_integer!(u8, u16, u32, u64, i64);
+
+macro_rules! wire_number_id {
+    ($($ty:ty: $inner:ty),* $(,)?) => {$(
+        impl Wire for $ty {
+            const SIZE_MIN: usize = size_of::<$inner>();
+            fn encode(&self, out: &mut Encoder, version: ApiVersion) {
+                self.get().encode(out, version);
+            }
+            fn decode(input: &mut Decoder, version: ApiVersion) -> Result<Self, DecodeError> {
+                <$inner>::decode(input, version).map(Self::new)
+            }
+        }
+    )*};
+}
+wire_number_id!(LeaderEpoch: u32, NodeId: u32, PartitionId: u32, BrokerEpoch: u64);
+
+impl Wire for Offset {
+    const SIZE_MIN: usize = 8;
+    fn encode(&self, out: &mut Encoder, version: ApiVersion) {
+        self.get().encode(out, version);
+    }
+    fn decode(input: &mut Decoder, version: ApiVersion) -> Result<Self, DecodeError> {
+        let value = u64::decode(input, version)?;
+        if value > Self::MAX.get() {
+            return Err(DecodeError::Invalid { what: "offset", value });
+        }
+        Ok(Self::new(value))
+    }
+}
+
+impl Wire for Timestamp {
+    const SIZE_MIN: usize = 8;
+    fn encode(&self, out: &mut Encoder, version: ApiVersion) {
+        self.millis().encode(out, version);
+    }
+    fn decode(input: &mut Decoder, version: ApiVersion) -> Result<Self, DecodeError> {
+        i64::decode(input, version).map(Self::from_millis)
+    }
+}
+
+macro_rules! wire_uuid {
+    ($($ty:ty),*) => {$(
+        impl Wire for $ty {
+            const SIZE_MIN: usize = 16;
+            fn encode(&self, out: &mut Encoder, _: ApiVersion) {
+                out.put_raw(&self.into_bytes());
+            }
+            fn decode(input: &mut Decoder, _: ApiVersion) -> Result<Self, DecodeError> {
+                input.take_array("uuid").map(Self::from_bytes)
+            }
+        }
+    )*};
+}
+wire_uuid!(TopicId, ClusterId);
+
+impl Wire for bool {
+    const SIZE_MIN: usize = 1;
+    fn encode(&self, out: &mut Encoder, _: ApiVersion) {
+        out.put_raw(&[u8::from(*self)]);
+    }
+    fn decode(input: &mut Decoder, version: ApiVersion) -> Result<Self, DecodeError> {
+        match u8::decode(input, version)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(DecodeError::Invalid { what: "bool", value: other.into() }),
+        }
+    }
+}
+
+impl Wire for String {
+    const SIZE_MIN: usize = 2;
+    fn encode(&self, out: &mut Encoder, _: ApiVersion) {
+        out.put_str(self);
+    }
+    fn decode(input: &mut Decoder, _: ApiVersion) -> Result<Self, DecodeError> {
+        input.take_str().map(str::to_owned)
+    }
+}
+
+impl Wire for Bytes {
+    const SIZE_MIN: usize = 4;
+    fn encode(&self, out: &mut Encoder, _: ApiVersion) {
+        out.put_bytes(self);
+    }
+    fn decode(input: &mut Decoder, _: ApiVersion) -> Result<Self, DecodeError> {
+        input.take_bytes()
+    }
+}
+
+impl<T: Wire> Wire for Option<T> {
+    const SIZE_MIN: usize = 1;
+    fn encode(&self, out: &mut Encoder, version: ApiVersion) {
+        self.is_some().encode(out, version);
+        if let Some(value) = self {
+            value.encode(out, version);
+        }
+    }
+    fn decode(input: &mut Decoder, version: ApiVersion) -> Result<Self, DecodeError> {
+        if bool::decode(input, version)? { T::decode(input, version).map(Some) } else { Ok(None) }
+    }
+}
+
+impl<T: Wire> Wire for Vec<T> {
+    const SIZE_MIN: usize = 4;
+    fn encode(&self, out: &mut Encoder, version: ApiVersion) {
+        out.put_count(self.len());
+        for element in self {
+            element.encode(out, version);
+        }
+    }
+    fn decode(input: &mut Decoder, version: ApiVersion) -> Result<Self, DecodeError> {
+        const { assert!(T::SIZE_MIN > 0, "an element of no bytes would make the count unbounded") };
+        let count = u32::decode(input, version)? as usize;
+        let needed = count.saturating_mul(T::SIZE_MIN);
+        let left = input.remaining();
+        if needed > left {
+            return Err(DecodeError::Truncated { what: "array", needed, left });
+        }
+        // Elements can be larger in memory than on the wire, so a hostile count is not believed
+        // at once: the vector grows with the elements that are really there.
+        let mut elements = Self::with_capacity(count.min(64));
+        for _ in 0..count {
+            elements.push(T::decode(input, version)?);
+        }
+        Ok(elements)
+    }
+}
+
+/// Declares a struct and its [`Wire`] form in one place. `field: Type, since N` marks a field that
+/// exists from version N of its API on.
+macro_rules! wire_struct {
+    (
+        $(#[$struct_meta:meta])*
+        pub struct $name:ident {
+            $( $(#[$field_meta:meta])* pub $field:ident : $ty:ty $(, since $since:literal)? ; )*
+        }
+    ) => {
+        $(#[$struct_meta])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name {
+            $( $(#[$field_meta])* pub $field: $ty, )*
+        }
+
+        impl $crate::codec::Wire for $name {
+            const SIZE_MIN: usize = 0 $( + wire_struct!(@size $ty $(, $since)?) )*;
+
+            fn encode(&self, out: &mut $crate::codec::Encoder, version: $crate::codec::ApiVersion) {
+                $( wire_struct!(@encode self.$field, out, version $(, $since)?); )*
+                let _ = (out, version);
+            }
+
+            fn decode(
+                input: &mut $crate::codec::Decoder,
+                version: $crate::codec::ApiVersion,
+            ) -> Result<Self, $crate::codec::DecodeError> {
+                $( let $field = wire_struct!(@decode $ty, input, version $(, $since)?); )*
+                let _ = (input, version);
+                Ok(Self { $( $field, )* })
+            }
+        }
+    };
+    (@size $ty:ty) => { <$ty as $crate::codec::Wire>::SIZE_MIN };
+    (@size $ty:ty, $since:literal) => { 0 };
+    (@encode $value:expr, $out:ident, $version:ident) => {
+        $crate::codec::Wire::encode(&$value, $out, $version)
+    };
+    (@encode $value:expr, $out:ident, $version:ident, $since:literal) => {
+        if $version.0 >= $since { $crate::codec::Wire::encode(&$value, $out, $version) }
+    };
+    (@decode $ty:ty, $input:ident, $version:ident) => {
+        <$ty as $crate::codec::Wire>::decode($input, $version)?
+    };
+    (@decode $ty:ty, $input:ident, $version:ident, $since:literal) => {
+        if $version.0 >= $since {
+            <$ty as $crate::codec::Wire>::decode($input, $version)?
+        } else {
+            <$ty>::default()
+        }
+    };
+}
+
+/// Declares an enum that is one byte on the wire.
+macro_rules! wire_enum {
+    (
+        $(#[$enum_meta:meta])*
+        pub enum $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $value:literal, )* }
+    ) => {
+        $(#[$enum_meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $( $(#[$variant_meta])* $variant, )* }
+
+        impl $crate::codec::Wire for $name {
+            const SIZE_MIN: usize = 1;
+            fn encode(&self, out: &mut $crate::codec::Encoder, _: $crate::codec::ApiVersion) {
+                out.put_raw(&[match self { $( Self::$variant => $value, )* }]);
+            }
+            fn decode(
+                input: &mut $crate::codec::Decoder,
+                version: $crate::codec::ApiVersion,
+            ) -> Result<Self, $crate::codec::DecodeError> {
+                match <u8 as $crate::codec::Wire>::decode(input, version)? {
+                    $( $value => Ok(Self::$variant), )*
+                    other => Err($crate::codec::DecodeError::Invalid {
+                        what: stringify!($name),
+                        value: other.into(),
+                    }),
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use {wire_enum, wire_struct};

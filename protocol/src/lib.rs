@@ -1,0 +1,18 @@
+//! Bytes and names of Highwater: what travels on the wire and lies on the disk.
+//!
+//! - [`ids`] the newtypes, [`limits`] the hard bounds, [`error_code`] the one table of errors
+//! - [`codec`] how values lie on the wire; [`frame`] how requests and responses are delimited;
+//!   [`api_key`] which there are; [`messages`] one file per API
+//! - [`record_batch`] the batch header and its checks, [`record`] records inside of it,
+//!   [`batch_builder`] making one, [`compression`] the codecs
+//! - [`metadata_record`] what the metadata log is made of
+//!
+//! Nothing here does I/O or knows the time.
+#![forbid(unsafe_code)]
+
+pub mod api_key;
+pub mod codec;
+pub mod error_code;
+pub mod ids;
+pub mod limits;
+pub mod messages;
