@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::ids::{
     BrokerEpoch, ClusterId, LeaderEpoch, NodeId, Offset, PartitionId, Timestamp, TopicId,
+    TopicName, TopicNameError,
 };
 
 /// Version of one API's request and response bodies.
@@ -49,6 +50,9 @@ pub enum DecodeError {
         /// What was there.
         value: u64,
     },
+    /// A topic name that breaks the rules, where only valid ones are stored.
+    #[error(transparent)]
+    TopicName(#[from] TopicNameError),
 }
 
 /// A value with a place on the wire.
@@ -71,8 +75,12 @@ pub trait Wire: Sized {
 /// slices for one vectored write.
 #[derive(Debug, Default)]
 pub struct Encoder {
+    /// What stands before the first shared byte string, if there is one: still writable, because a
+    /// frame's length is known only at the end.
+    head: Option<BytesMut>,
     parts: Vec<Bytes>,
     tail: BytesMut,
+    /// Bytes of `head` and `parts`.
     parts_bytes: usize,
 }
 
@@ -83,7 +91,10 @@ impl Encoder {
     /// An encoder with room for a small message.
     #[must_use]
     pub fn new() -> Self {
-        Self { parts: Vec::new(), tail: BytesMut::with_capacity(128), parts_bytes: 0 }
+        Self {
+            tail: BytesMut::with_capacity(128),
+            ..Self::default()
+        }
     }
 
     /// Bytes so far.
@@ -113,9 +124,13 @@ impl Encoder {
         if bytes.len() < SHARE_BYTES_MIN {
             self.tail.put_slice(bytes);
         } else {
-            let head = self.tail.split().freeze();
-            self.parts_bytes += head.len() + bytes.len();
-            self.parts.push(head);
+            let before = self.tail.split();
+            self.parts_bytes += before.len() + bytes.len();
+            if self.head.is_none() {
+                self.head = Some(before);
+            } else {
+                self.parts.push(before.freeze());
+            }
             self.parts.push(bytes.clone());
         }
     }
@@ -134,29 +149,44 @@ impl Encoder {
 
     /// The body as slices in order, none of them empty.
     #[must_use]
-    pub fn finish(mut self) -> Vec<Bytes> {
+    pub fn finish(self) -> Vec<Bytes> {
+        let Some(head) = self.head else {
+            return if self.tail.is_empty() {
+                Vec::new()
+            } else {
+                vec![self.tail.freeze()]
+            };
+        };
+        let mut slices = Vec::with_capacity(self.parts.len() + 2);
+        slices.push(head.freeze());
+        slices.extend(self.parts);
         if !self.tail.is_empty() {
-            self.parts.push(self.tail.freeze());
+            slices.push(self.tail.freeze());
         }
-        self.parts
+        slices
     }
 
     /// The body in one piece; copies what was shared.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
-        if self.parts.is_empty() {
+        if self.head.is_none() {
             return self.tail.freeze();
         }
         let mut whole = BytesMut::with_capacity(self.len());
-        for part in &self.parts {
-            whole.put_slice(part);
+        for slice in self.finish() {
+            whole.put_slice(&slice);
         }
-        whole.put_slice(&self.tail);
         whole.freeze()
     }
 
+    /// Writes over the first bytes, which must be there already.
+    pub(crate) fn overwrite_start<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.head.as_mut().unwrap_or(&mut self.tail)[..N].copy_from_slice(&bytes);
+    }
+
     fn put_count(&mut self, count: usize) {
-        self.tail.put_u32(u32::try_from(count).expect("an array stays below the frame limit"));
+        self.tail
+            .put_u32(u32::try_from(count).expect("an array stays below the frame limit"));
     }
 }
 
@@ -190,7 +220,10 @@ impl Decoder {
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] when fewer are left.
-    pub fn take_array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], DecodeError> {
+    pub fn take_array<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], DecodeError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N, what)?);
         Ok(array)
@@ -213,7 +246,8 @@ impl Decoder {
     /// [`DecodeError::Truncated`] or [`DecodeError::Utf8`].
     pub fn take_str(&mut self) -> Result<&str, DecodeError> {
         let length = u16::from_be_bytes(self.take_array("string length")?);
-        std::str::from_utf8(self.take(usize::from(length), "string")?).map_err(|_| DecodeError::Utf8)
+        std::str::from_utf8(self.take(usize::from(length), "string")?)
+            .map_err(|_| DecodeError::Utf8)
     }
 
     /// That nothing is left.
@@ -276,7 +310,10 @@ impl Wire for Offset {
     fn decode(input: &mut Decoder, version: ApiVersion) -> Result<Self, DecodeError> {
         let value = u64::decode(input, version)?;
         if value > Self::MAX.get() {
-            return Err(DecodeError::Invalid { what: "offset", value });
+            return Err(DecodeError::Invalid {
+                what: "offset",
+                value,
+            });
         }
         Ok(Self::new(value))
     }
@@ -316,7 +353,10 @@ impl Wire for bool {
         match u8::decode(input, version)? {
             0 => Ok(false),
             1 => Ok(true),
-            other => Err(DecodeError::Invalid { what: "bool", value: other.into() }),
+            other => Err(DecodeError::Invalid {
+                what: "bool",
+                value: other.into(),
+            }),
         }
     }
 }
@@ -328,6 +368,16 @@ impl Wire for String {
     }
     fn decode(input: &mut Decoder, _: ApiVersion) -> Result<Self, DecodeError> {
         input.take_str().map(str::to_owned)
+    }
+}
+
+impl Wire for TopicName {
+    const SIZE_MIN: usize = 2 + 1;
+    fn encode(&self, out: &mut Encoder, _: ApiVersion) {
+        out.put_str(self.as_str());
+    }
+    fn decode(input: &mut Decoder, _: ApiVersion) -> Result<Self, DecodeError> {
+        Ok(Self::new(input.take_str()?)?)
     }
 }
 
@@ -350,7 +400,11 @@ impl<T: Wire> Wire for Option<T> {
         }
     }
     fn decode(input: &mut Decoder, version: ApiVersion) -> Result<Self, DecodeError> {
-        if bool::decode(input, version)? { T::decode(input, version).map(Some) } else { Ok(None) }
+        if bool::decode(input, version)? {
+            T::decode(input, version).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 }
 
@@ -363,12 +417,21 @@ impl<T: Wire> Wire for Vec<T> {
         }
     }
     fn decode(input: &mut Decoder, version: ApiVersion) -> Result<Self, DecodeError> {
-        const { assert!(T::SIZE_MIN > 0, "an element of no bytes would make the count unbounded") };
+        const {
+            assert!(
+                T::SIZE_MIN > 0,
+                "an element of no bytes would make the count unbounded"
+            );
+        };
         let count = u32::decode(input, version)? as usize;
         let needed = count.saturating_mul(T::SIZE_MIN);
         let left = input.remaining();
         if needed > left {
-            return Err(DecodeError::Truncated { what: "array", needed, left });
+            return Err(DecodeError::Truncated {
+                what: "array",
+                needed,
+                left,
+            });
         }
         // Elements can be larger in memory than on the wire, so a hostile count is not believed
         // at once: the vector grows with the elements that are really there.

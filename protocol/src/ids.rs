@@ -112,7 +112,8 @@ impl Offset {
     /// Past [`Offset::MAX`]: a broker would have to append a million records a second for 290,000 years.
     #[must_use]
     pub fn next(self) -> Self {
-        self.checked_add(1).expect("offset space is never exhausted")
+        self.checked_add(1)
+            .expect("offset space is never exhausted")
     }
 
     /// How many records lie in `earlier..self`; 0 when `earlier` is not earlier.
@@ -260,7 +261,10 @@ impl TopicName {
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if let Some(character) = name.chars().find(|c| !allowed(*c)) {
-            return Err(TopicNameError::Character { name: name.to_owned(), character });
+            return Err(TopicNameError::Character {
+                name: name.to_owned(),
+                character,
+            });
         }
         Ok(Self(Arc::from(name)))
     }

@@ -11,8 +11,16 @@
 #![forbid(unsafe_code)]
 
 pub mod api_key;
+pub mod batch_builder;
 pub mod codec;
+pub mod compression;
 pub mod error_code;
+pub mod frame;
 pub mod ids;
 pub mod limits;
 pub mod messages;
+pub mod metadata_record;
+pub mod partitioner;
+pub mod record;
+pub mod record_batch;
+mod varint;

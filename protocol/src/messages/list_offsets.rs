@@ -48,7 +48,10 @@ impl Wire for OffsetSpec {
             4 => Self::MaxTimestamp,
             5 => Self::At(Timestamp::decode(input, version)?),
             other => {
-                return Err(DecodeError::Invalid { what: "OffsetSpec", value: other.into() });
+                return Err(DecodeError::Invalid {
+                    what: "OffsetSpec",
+                    value: other.into(),
+                });
             }
         })
     }

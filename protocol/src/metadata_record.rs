@@ -1,0 +1,171 @@
+//! What the metadata log is made of: the value of each of its records.
+//!
+//! ```text
+//! u16 kind · u16 version · body
+//! ```
+//!
+//! The body is encoded as messages are. Kinds and versions are for ever: a log that was written once
+//! stays readable. A field that is added later comes with a new version of its kind.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::codec::{ApiVersion, DecodeError, Decoder, Encoder, Wire};
+use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionId, TopicId, TopicName};
+use crate::messages::{ConfigChange, ConfigEntry};
+
+/// Why bytes are not a metadata record that this build can apply.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MetadataRecordError {
+    /// A kind from a newer build.
+    #[error("metadata record of unknown kind {kind}: the log was written by a newer version")]
+    UnknownKind {
+        /// The kind.
+        kind: u16,
+    },
+    /// A version from a newer build.
+    #[error(
+        "metadata record {name} has version {version}, this build reads up to {version_max}: \
+         the log was written by a newer version"
+    )]
+    UnknownVersion {
+        /// Name of the kind.
+        name: &'static str,
+        /// The version.
+        version: u16,
+        /// The highest that this build reads.
+        version_max: u16,
+    },
+    /// The bytes are not the body.
+    #[error("metadata record is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+}
+
+macro_rules! metadata_records {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident = $kind:literal, version $version:literal {
+            $( $(#[$field_doc:meta])* $field:ident: $ty:ty, )*
+        }
+    )*) => {
+        /// A change of the cluster's metadata.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum MetadataRecord {
+            $( $(#[$doc])* $name { $( $(#[$field_doc])* $field: $ty, )* }, )*
+        }
+
+        impl MetadataRecord {
+            /// Number and name of every kind.
+            pub const KINDS: &[(u16, &'static str)] = &[$( ($kind, stringify!($name)), )*];
+
+            /// The record as the value of a log record.
+            #[must_use]
+            pub fn encode(&self) -> Bytes {
+                let mut out = Encoder::new();
+                match self {
+                    $( Self::$name { $( $field, )* } => {
+                        let version = ApiVersion($version);
+                        u16::encode(&$kind, &mut out, version);
+                        u16::encode(&$version, &mut out, version);
+                        $( $field.encode(&mut out, version); )*
+                    } )*
+                }
+                out.into_bytes()
+            }
+
+            /// From the value of a log record.
+            ///
+            /// # Errors
+            /// [`MetadataRecordError`] when it is damaged, or from a newer build.
+            pub fn decode(value: Bytes) -> Result<Self, MetadataRecordError> {
+                let mut input = Decoder::new(value);
+                let kind = u16::decode(&mut input, ApiVersion(1))?;
+                let version = u16::decode(&mut input, ApiVersion(1))?;
+                let record = match kind {
+                    $( $kind => {
+                        if !(1..=$version).contains(&version) {
+                            return Err(MetadataRecordError::UnknownVersion {
+                                name: stringify!($name),
+                                version,
+                                version_max: $version,
+                            });
+                        }
+                        Self::$name {
+                            $( $field: <$ty>::decode(&mut input, ApiVersion(version))?, )*
+                        }
+                    } )*
+                    _ => return Err(MetadataRecordError::UnknownKind { kind }),
+                };
+                input.finish()?;
+                Ok(record)
+            }
+        }
+    };
+}
+
+metadata_records! {
+    /// A topic came to be, with all of its partitions.
+    TopicCreated = 1, version 1 {
+        /// Its id.
+        id: TopicId,
+        /// Its name.
+        name: TopicName,
+        /// Number of partitions.
+        partitions: u32,
+        /// Replicas of each.
+        replicas: u16,
+        /// Settings that differ from the broker's.
+        configs: Vec<ConfigEntry>,
+    }
+    /// A topic is gone.
+    TopicDeleted = 2, version 1 {
+        /// Its id.
+        id: TopicId,
+    }
+    /// A topic has more partitions.
+    PartitionsAdded = 3, version 1 {
+        /// Its id.
+        id: TopicId,
+        /// How many it has now, in all.
+        total: u32,
+    }
+    /// Settings of a topic are different.
+    TopicConfigChanged = 4, version 1 {
+        /// Its id.
+        id: TopicId,
+        /// What changed.
+        changes: Vec<ConfigChange>,
+    }
+    /// A broker started, and tells where it listens.
+    BrokerRegistered = 5, version 1 {
+        /// The broker.
+        node_id: NodeId,
+        /// Its registration.
+        broker_epoch: BrokerEpoch,
+        /// Host name or address that clients connect to.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// Failure domain.
+        rack: Option<String>,
+    }
+    /// A partition has another leader or other replicas.
+    PartitionChanged = 6, version 1 {
+        /// The topic.
+        topic_id: TopicId,
+        /// The partition.
+        partition: PartitionId,
+        /// Who leads it, if anyone.
+        leader: Option<NodeId>,
+        /// Epoch of that leader.
+        leader_epoch: LeaderEpoch,
+        /// All replicas, the preferred leader first.
+        replicas: Vec<NodeId>,
+        /// In-sync replicas.
+        isr: Vec<NodeId>,
+    }
+}
+
+#[cfg(test)]
+#[path = "metadata_record_tests.rs"]
+mod tests;

@@ -1,0 +1,1 @@
+//! Tests of the batch header and its checks.

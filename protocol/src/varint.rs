@@ -1,0 +1,181 @@
+//! Variable-length integers as the record format has them: base 128, low groups first, signed
+//! values folded by zigzag (0, -1, 1, -2 are 0, 1, 2, 3).
+
+/// Most bytes of a 32-bit value.
+pub(crate) const VARINT_BYTES_MAX: usize = 5;
+/// Most bytes of a 64-bit value.
+pub(crate) const VARLONG_BYTES_MAX: usize = 10;
+
+/// Folds the sign into the lowest bit.
+#[inline]
+pub(crate) const fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+#[inline]
+const fn unzigzag(value: u64) -> i64 {
+    ((value >> 1) as i64) ^ -((value & 1) as i64)
+}
+
+/// How many bytes `value` takes.
+#[inline]
+pub(crate) const fn varint_bytes(value: i64) -> usize {
+    let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
+/// Writes `value` to the start of `out` and says how many bytes it took.
+#[inline]
+pub(crate) fn write_varint(out: &mut [u8], value: i64) -> usize {
+    let mut rest = zigzag(value);
+    let mut at = 0;
+    while rest >= 0x80 {
+        out[at] = (rest as u8) | 0x80;
+        rest >>= 7;
+        at += 1;
+    }
+    out[at] = rest as u8;
+    at + 1
+}
+
+/// Takes a 32-bit value off the front; `None` when the input ends inside of it or it is too long.
+#[inline]
+pub(crate) fn read_varint(input: &mut &[u8]) -> Option<i32> {
+    match **input {
+        // Nearly every field of nearly every record is one or two bytes long.
+        [first, ref rest @ ..] if first < 0x80 => {
+            *input = rest;
+            Some(unzigzag(u64::from(first)) as i32)
+        }
+        [first, second, ref rest @ ..] if second < 0x80 => {
+            *input = rest;
+            Some(unzigzag(u64::from(first & 0x7f) | u64::from(second) << 7) as i32)
+        }
+        _ => {
+            let value = read_groups(input, VARINT_BYTES_MAX)?;
+            // Five groups are 35 bits: what does not fit 32 is not a varint.
+            u32::try_from(value)
+                .ok()
+                .map(|folded| unzigzag(u64::from(folded)) as i32)
+        }
+    }
+}
+
+/// Takes a 64-bit value off the front; `None` when the input ends inside of it or it is too long.
+#[inline]
+pub(crate) fn read_varlong(input: &mut &[u8]) -> Option<i64> {
+    match **input {
+        [first, ref rest @ ..] if first < 0x80 => {
+            *input = rest;
+            Some(unzigzag(u64::from(first)))
+        }
+        [first, second, ref rest @ ..] if second < 0x80 => {
+            *input = rest;
+            Some(unzigzag(u64::from(first & 0x7f) | u64::from(second) << 7))
+        }
+        _ => read_groups(input, VARLONG_BYTES_MAX).map(unzigzag),
+    }
+}
+
+#[cold]
+fn read_groups(input: &mut &[u8], bytes_max: usize) -> Option<u64> {
+    let mut value = 0_u64;
+    for (at, byte) in input.iter().take(bytes_max).enumerate() {
+        let group = u64::from(byte & 0x7f);
+        let shift = 7 * at as u32;
+        if shift == 63 && group > 1 {
+            return None;
+        }
+        value |= group << shift;
+        if *byte < 0x80 {
+            *input = &input[at + 1..];
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// From the tests of Kafka's `ByteUtils`.
+    #[test]
+    fn known_encodings() {
+        let cases: &[(i64, &[u8])] = &[
+            (0, &[0x00]),
+            (-1, &[0x01]),
+            (1, &[0x02]),
+            (63, &[0x7e]),
+            (-64, &[0x7f]),
+            (64, &[0x80, 0x01]),
+            (-65, &[0x81, 0x01]),
+            (8191, &[0xfe, 0x7f]),
+            (-8192, &[0xff, 0x7f]),
+            (8192, &[0x80, 0x80, 0x01]),
+            (1_048_575, &[0xfe, 0xff, 0x7f]),
+            (134_217_727, &[0xfe, 0xff, 0xff, 0x7f]),
+            (i64::from(i32::MAX), &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
+            (i64::from(i32::MIN), &[0xff, 0xff, 0xff, 0xff, 0x0f]),
+            (
+                i64::MAX,
+                &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+            ),
+            (
+                i64::MIN,
+                &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+            ),
+        ];
+        for (value, encoded) in cases {
+            let mut out = [0; VARLONG_BYTES_MAX];
+            let written = write_varint(&mut out, *value);
+            assert_eq!(&out[..written], *encoded, "{value}");
+            assert_eq!(varint_bytes(*value), encoded.len(), "{value}");
+            let mut input = *encoded;
+            assert_eq!(read_varlong(&mut input), Some(*value));
+            assert!(input.is_empty());
+            if let Ok(small) = i32::try_from(*value) {
+                let mut input = *encoded;
+                assert_eq!(read_varint(&mut input), Some(small));
+            }
+        }
+    }
+
+    #[test]
+    fn too_long_or_cut_is_none() {
+        assert_eq!(read_varint(&mut &[0xff, 0xff, 0xff, 0xff, 0x1f][..]), None);
+        assert_eq!(
+            read_varint(&mut &[0x80, 0x80, 0x80, 0x80, 0x80, 0x00][..]),
+            None
+        );
+        assert_eq!(read_varlong(&mut &[0xff; 10][..]), None);
+        let over = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
+        assert_eq!(read_varlong(&mut &over[..]), None);
+        for cut in [&[][..], &[0x80], &[0x80, 0x80]] {
+            assert_eq!(read_varint(&mut &*cut), None);
+            assert_eq!(read_varlong(&mut &*cut), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trips(value: i64, narrow: i32, behind: u8) {
+            let mut out = [behind; VARLONG_BYTES_MAX + 1];
+            let written = write_varint(&mut out, value);
+            out[written] = behind;
+            let mut input = &out[..=written];
+            prop_assert_eq!(read_varlong(&mut input), Some(value));
+            prop_assert_eq!(input, &[behind][..]);
+            let written = write_varint(&mut out, i64::from(narrow));
+            prop_assert_eq!(written, varint_bytes(i64::from(narrow)));
+            prop_assert_eq!(read_varint(&mut &out[..written]), Some(narrow));
+        }
+
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..16)) {
+            let _ = read_varint(&mut &bytes[..]);
+            let _ = read_varlong(&mut &bytes[..]);
+        }
+    }
+}
