@@ -10,7 +10,9 @@ use crate::compression::{self, Compression};
 use crate::ids::Timestamp;
 use crate::limits::FRAME_BYTES_MAX_LIMIT;
 use crate::record_batch::{self, BATCH_HEADER_BYTES, NewHeader, ProducerStamp};
-use crate::varint::{VARINT_BYTES_MAX, VARLONG_BYTES_MAX, varint_bytes, write_varint};
+use crate::varint::{
+    VARINT_BYTES_MAX, VARLONG_BYTES_MAX, varint_bytes, varint_in_register, write_varint, zigzag,
+};
 
 /// A header of a record on its way out: its key and its value.
 pub type HeaderPair<'a> = (&'a str, Option<&'a [u8]>);
@@ -40,10 +42,9 @@ pub struct BatchBuilder {
 /// Reserved at a time when nobody says better.
 const CHUNK_BYTES_DEFAULT: usize = 16 << 10;
 
-/// Room of everything in front of a record's value, the key itself not counted, if there is no key.
-const FRONT_BYTES: usize = 32;
-const _: () =
-    assert!(VARINT_BYTES_MAX + 1 + VARLONG_BYTES_MAX + 3 * VARINT_BYTES_MAX <= FRONT_BYTES);
+/// Most bytes of a record besides its key, value and headers, and of what [`put_fixed`] writes too
+/// much for a moment.
+const FIELDS_BYTES_MAX: usize = 4 * VARINT_BYTES_MAX + VARLONG_BYTES_MAX + 1 + 16;
 
 impl BatchBuilder {
     /// An empty batch. `level` as in [`compression::compress_into`].
@@ -98,7 +99,7 @@ impl BatchBuilder {
             headers_bytes(headers)
         };
         // Reserved at once: the appends below then never grow the buffer.
-        let room = 2 * FRONT_BYTES + key_bytes + value_bytes + headers_bytes;
+        let room = FIELDS_BYTES_MAX + key_bytes + value_bytes + headers_bytes;
         if self.count == 0 || self.buffer.capacity() - self.buffer.len() < room {
             self.make_room(room);
         }
@@ -114,32 +115,20 @@ impl BatchBuilder {
             .wrapping_sub(self.base_timestamp.millis());
         let relative_offset = self.count;
 
-        // The fields are written behind room for the length, which then goes right in front.
-        let mut front = [0_u8; VARINT_BYTES_MAX + FRONT_BYTES];
-        let mut end = VARINT_BYTES_MAX + 1;
-        end += write_varint(&mut front[end..], timestamp_delta);
-        end += write_varint(&mut front[end..], i64::from(relative_offset));
-        end += write_varint(&mut front[end..], nullable_length(key));
-        let value_length = nullable_length(value);
-        if key_bytes == 0 {
-            end += write_varint(&mut front[end..], value_length);
-        }
-        let value_length_bytes = if key_bytes == 0 {
-            0
-        } else {
-            varint_bytes(value_length)
+        let fields = Fields {
+            timestamp_delta,
+            relative_offset,
+            key,
+            value_length: nullable_length(value),
+            behind_bytes: value_bytes + headers_bytes,
         };
-        let length =
-            (end - VARINT_BYTES_MAX) + key_bytes + value_length_bytes + value_bytes + headers_bytes;
-        let start = VARINT_BYTES_MAX - varint_bytes(length as i64);
-        write_varint(&mut front[start..], length as i64);
-        self.put_short(&front, start, end - start);
-
-        if key_bytes > 0 {
-            self.buffer.extend_from_slice(key.unwrap_or_default());
-            let mut field = [0_u8; FRONT_BYTES + VARINT_BYTES_MAX];
-            let written = write_varint(&mut field, value_length);
-            self.put_short(&field, 0, written);
+        if room < SHORT_MAX as usize
+            && relative_offset < SHORT_MAX
+            && zigzag(timestamp_delta) < 1 << 28
+        {
+            fields.put_short(&mut self.buffer);
+        } else {
+            fields.put(&mut self.buffer);
         }
         self.buffer.extend_from_slice(value.unwrap_or_default());
         if headers.is_empty() {
@@ -149,23 +138,6 @@ impl BatchBuilder {
         }
         self.count += 1;
         Pushed { relative_offset }
-    }
-
-    /// Appends `front[start..start + length]`: always copies [`FRONT_BYTES`] and then forgets the
-    /// rest, because a copy of a fixed size is a few instructions and one of a variable size a call.
-    #[inline]
-    fn put_short(
-        &mut self,
-        front: &[u8; VARINT_BYTES_MAX + FRONT_BYTES],
-        start: usize,
-        length: usize,
-    ) {
-        let end = self.buffer.len() + length;
-        let fixed: &[u8; FRONT_BYTES] = front[start..]
-            .first_chunk()
-            .expect("there is room behind the length field");
-        self.buffer.extend_from_slice(fixed);
-        self.buffer.truncate(end);
     }
 
     /// Bytes of the batch as it stands: exact without compression, otherwise the most that it can
@@ -273,6 +245,92 @@ impl BatchBuilder {
     }
 }
 
+/// Lengths and offsets below this take at most three bytes.
+const SHORT_MAX: u32 = 1 << 20;
+
+/// What stands in front of a record's value.
+struct Fields<'a> {
+    timestamp_delta: i64,
+    relative_offset: u32,
+    key: Option<&'a [u8]>,
+    value_length: i64,
+    /// Bytes of the value itself and of the headers.
+    behind_bytes: usize,
+}
+
+impl Fields<'_> {
+    /// For a record of less than [`SHORT_MAX`] bytes whose timestamp delta takes at most four: puts
+    /// the fields together in registers. Written byte by byte to memory and copied from there, they
+    /// would cost more than all else in a small record.
+    #[inline]
+    fn put_short(&self, out: &mut BytesMut) {
+        let key = self.key.unwrap_or_default();
+        let timestamp = varint_in_register(self.timestamp_delta);
+        let value_length = varint_in_register(self.value_length);
+        // At most 3 + 3 bytes with a key, 3 + 1 + 3 without.
+        let mut back = varint_in_register(i64::from(self.relative_offset))
+            .then(varint_in_register(nullable_length(self.key)));
+        let mut separate = 0;
+        if key.is_empty() {
+            back = back.then(value_length);
+        } else {
+            separate = key.len() + value_length.length as usize;
+        }
+        let length = 1 + (timestamp.length + back.length) as usize + separate + self.behind_bytes;
+        // At most 3 + 1 + 4 bytes; the attributes are one byte of zero.
+        let mut front = varint_in_register(length as i64);
+        front.length += 1;
+        let front = front.then(timestamp);
+
+        // `front` is 3 to 8 bytes long, so that none of the shifts is by a whole register.
+        let shift = 8 * front.length;
+        let low = front.bytes | (back.bytes << (shift - 8)) << 8;
+        let high = back.bytes >> (64 - shift);
+        let both = u128::from(high) << 64 | u128::from(low);
+        put_fixed(out, both.to_le_bytes(), front.length + back.length);
+        if !key.is_empty() {
+            out.extend_from_slice(key);
+            put_fixed(out, value_length.bytes.to_le_bytes(), value_length.length);
+        }
+    }
+
+    #[cold]
+    fn put(&self, out: &mut BytesMut) {
+        let key_length = nullable_length(self.key);
+        let key = self.key.unwrap_or_default();
+        let length = 1
+            + varint_bytes(self.timestamp_delta)
+            + varint_bytes(i64::from(self.relative_offset))
+            + varint_bytes(key_length)
+            + key.len()
+            + varint_bytes(self.value_length)
+            + self.behind_bytes;
+        put_varint(out, length as i64);
+        out.put_u8(0);
+        put_varint(out, self.timestamp_delta);
+        put_varint(out, i64::from(self.relative_offset));
+        put_varint(out, key_length);
+        out.extend_from_slice(key);
+        put_varint(out, self.value_length);
+    }
+}
+
+/// Appends the first `length` bytes. A copy of a fixed size is an instruction or two, one of a
+/// variable size a call: so all of them are appended and what is too much is taken off again.
+#[inline]
+fn put_fixed<const N: usize>(out: &mut BytesMut, bytes: [u8; N], length: u32) {
+    let end = out.len() + length as usize;
+    out.extend_from_slice(&bytes);
+    out.truncate(end);
+}
+
+#[cold]
+fn put_varint(out: &mut BytesMut, value: i64) {
+    let mut field = [0_u8; VARLONG_BYTES_MAX];
+    let written = write_varint(&mut field, value);
+    out.extend_from_slice(&field[..written]);
+}
+
 fn nullable_length(bytes: Option<&[u8]>) -> i64 {
     bytes.map_or(-1, |bytes| bytes.len() as i64)
 }
@@ -289,16 +347,11 @@ fn headers_bytes(headers: &[HeaderPair<'_>]) -> usize {
 
 #[cold]
 fn put_headers(out: &mut BytesMut, headers: &[HeaderPair<'_>]) {
-    let put_length = |out: &mut BytesMut, length: i64| {
-        let mut field = [0_u8; VARLONG_BYTES_MAX];
-        let written = write_varint(&mut field, length);
-        out.extend_from_slice(&field[..written]);
-    };
-    put_length(out, headers.len() as i64);
+    put_varint(out, headers.len() as i64);
     for (key, value) in headers {
-        put_length(out, key.len() as i64);
+        put_varint(out, key.len() as i64);
         out.extend_from_slice(key.as_bytes());
-        put_length(out, nullable_length(*value));
+        put_varint(out, nullable_length(*value));
         out.extend_from_slice(value.unwrap_or_default());
     }
 }

@@ -38,6 +38,57 @@ pub(crate) fn write_varint(out: &mut [u8], value: i64) -> usize {
     at + 1
 }
 
+/// Up to eight bytes in a register, the first lowest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ShortBytes {
+    pub(crate) bytes: u64,
+    pub(crate) length: u32,
+}
+
+impl ShortBytes {
+    /// These bytes and then the others; the lengths must sum to eight at most, and this one's be
+    /// less than eight.
+    #[inline]
+    pub(crate) const fn then(self, others: Self) -> Self {
+        Self {
+            bytes: self.bytes | others.bytes << (8 * self.length),
+            length: self.length + others.length,
+        }
+    }
+}
+
+/// The varint of a value that takes at most four bytes.
+#[inline]
+pub(crate) const fn varint_in_register(value: i64) -> ShortBytes {
+    let folded = zigzag(value);
+    debug_assert!(folded < 1 << 28);
+    let first = folded & 0x7f;
+    if folded < 1 << 7 {
+        return ShortBytes {
+            bytes: first,
+            length: 1,
+        };
+    }
+    let second = first | 0x80 | (folded << 1) & 0x7f00;
+    if folded < 1 << 14 {
+        return ShortBytes {
+            bytes: second,
+            length: 2,
+        };
+    }
+    let third = second | 0x8000 | (folded << 2) & 0x7f_0000;
+    if folded < 1 << 21 {
+        return ShortBytes {
+            bytes: third,
+            length: 3,
+        };
+    }
+    ShortBytes {
+        bytes: third | 0x80_0000 | (folded << 3) & 0x7f00_0000,
+        length: 4,
+    }
+}
+
 /// Takes a 32-bit value off the front; `None` when the input ends inside of it or it is too long.
 #[inline]
 pub(crate) fn read_varint(input: &mut &[u8]) -> Option<i32> {
@@ -170,6 +221,16 @@ mod tests {
             let written = write_varint(&mut out, i64::from(narrow));
             prop_assert_eq!(written, varint_bytes(i64::from(narrow)));
             prop_assert_eq!(read_varint(&mut &out[..written]), Some(narrow));
+        }
+
+        #[test]
+        fn register_form_is_the_same(bits in 0_u32..28, value: i64) {
+            let value = value >> (63 - bits);
+            prop_assume!(zigzag(value) < 1 << 28);
+            let mut out = [0; 8];
+            let written = write_varint(&mut out, value);
+            let expected = ShortBytes { bytes: u64::from_le_bytes(out), length: written as u32 };
+            prop_assert_eq!(varint_in_register(value), expected);
         }
 
         #[test]
