@@ -39,14 +39,14 @@ pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
 /// Whether a variable with our prefix belongs to someone else: to our tools, or to an orchestrator
 /// that announces a service which is called like us.
 pub(crate) fn is_foreign(name: &str) -> bool {
-    let reserved = |known: &&str| {
+    let reserved = RESERVED.iter().any(|known| {
         if known.ends_with('_') {
-            name.starts_with(*known)
+            name.starts_with(known)
         } else {
             name == *known
         }
-    };
-    RESERVED.iter().any(|known| reserved(&known)) || is_service_link(name)
+    });
+    reserved || is_service_link(name)
 }
 
 /// Kubernetes and Docker set `<SERVICE>_SERVICE_HOST`, `<SERVICE>_PORT`, `<SERVICE>_PORT_7171_TCP_ADDR`

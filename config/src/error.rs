@@ -13,7 +13,7 @@ use crate::setting::ValueError;
 #[non_exhaustive]
 pub enum Fault {
     /// No setting has this name.
-    #[error("{origin}: unknown setting `{key}`{}", did_you_mean(suggestion.as_deref()))]
+    #[error("{origin}: unknown setting `{}`{}", shown(key), did_you_mean(suggestion.as_deref()))]
     Unknown {
         /// Where it was found.
         origin: Origin,
@@ -23,7 +23,7 @@ pub enum Fault {
         suggestion: Option<String>,
     },
     /// A variable that begins like ours and is none of ours.
-    #[error("unknown environment variable {variable}{}", did_you_mean(suggestion.as_deref()))]
+    #[error("unknown environment variable {}{}", shown(variable), did_you_mean(suggestion.as_deref()))]
     UnknownVariable {
         /// Its name.
         variable: String,
@@ -37,7 +37,7 @@ pub enum Fault {
         variable: String,
     },
     /// The name exists elsewhere, or means something that is not there yet.
-    #[error("{origin}: `{key}`: {reason}")]
+    #[error("{origin}: `{}`: {reason}", shown(key))]
     Refused {
         /// Where it was found.
         origin: Origin,
@@ -55,7 +55,7 @@ pub enum Fault {
         key: String,
     },
     /// The value cannot be read, or is out of range.
-    #[error("{origin}: `{key}`: {value:?} {problem}")]
+    #[error("{origin}: `{key}`: \"{}\" {problem}", shown(value))]
     BadValue {
         /// Where it was found.
         origin: Origin,
@@ -99,7 +99,7 @@ pub enum Fault {
         problem: String,
     },
     /// A `--set` without `=`.
-    #[error("{flag}: {argument:?} is not `key=value`")]
+    #[error("{flag}: \"{}\" is not `key=value`", shown(argument))]
     NotAnAssignment {
         /// The flag.
         flag: String,
@@ -155,6 +155,20 @@ impl fmt::Display for ConfigErrors {
 
 fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// Text that came from outside, fit for a terminal and a log line: no control characters, no length.
+fn shown(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 120;
+    let mut shown: String = text
+        .chars()
+        .take(CHARACTERS_MAX)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(CHARACTERS_MAX).is_some() {
+        shown.push_str("...");
+    }
+    shown
 }
 
 fn list(keys: &[&str]) -> String {

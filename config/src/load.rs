@@ -267,7 +267,22 @@ impl Builder {
     }
 
     fn finish(mut self) -> Result<Loaded, ConfigErrors> {
-        relations::broker(&self.config, &mut self.faults);
+        let mut relations = Vec::new();
+        relations::broker(&self.config, &mut relations);
+        // Where a value could not be read, its default stands in; what that contradicts says nothing.
+        let unread: Vec<_> = self
+            .faults
+            .iter()
+            .filter_map(|fault| match fault {
+                Fault::BadValue { key, .. } => find(key).map(|setting| setting.key),
+                _ => None,
+            })
+            .collect();
+        relations.retain(|fault| match fault {
+            Fault::Relation { keys, .. } => !keys.iter().any(|key| unread.contains(key)),
+            _ => true,
+        });
+        self.faults.extend(relations);
         ConfigErrors::check(self.faults)?;
         let warnings = relations::warnings(&self.config);
         Ok(Loaded {

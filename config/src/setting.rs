@@ -203,7 +203,11 @@ impl Setting {
     /// Reads a value. `key` is the name under which it was given, which may be an alias: the value of
     /// a name in `ms` may be a bare number, since the name is its unit.
     pub(crate) fn parse(&self, key: &str, text: &str) -> Result<Value, ValueError> {
-        let text = text.trim();
+        let text = if self.kind == Kind::Path {
+            text
+        } else {
+            text.trim()
+        };
         if text.len() > TEXT_BYTES_MAX {
             return Err(ValueError::TooLong {
                 length: text.len(),
