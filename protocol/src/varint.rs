@@ -89,47 +89,50 @@ pub(crate) const fn varint_in_register(value: i64) -> ShortBytes {
     }
 }
 
-/// Takes a 32-bit value off the front; `None` when the input ends inside of it or it is too long.
+/// A 32-bit value and what is behind it; `None` when the input ends inside of the value or it is
+/// too long. Takes and gives the slice by value, so that it stays in registers.
 #[inline]
-pub(crate) fn read_varint(input: &mut &[u8]) -> Option<i32> {
-    match **input {
+pub(crate) fn read_varint(input: &[u8]) -> Option<(i32, &[u8])> {
+    match *input {
         // Nearly every field of nearly every record is one or two bytes long.
-        [first, ref rest @ ..] if first < 0x80 => {
-            *input = rest;
-            Some(unzigzag(u64::from(first)) as i32)
-        }
+        [first, ref rest @ ..] if first < 0x80 => Some((unzigzag(u64::from(first)) as i32, rest)),
         [first, second, ref rest @ ..] if second < 0x80 => {
-            *input = rest;
-            Some(unzigzag(u64::from(first & 0x7f) | u64::from(second) << 7) as i32)
+            let folded = u64::from(first & 0x7f) | u64::from(second) << 7;
+            Some((unzigzag(folded) as i32, rest))
+        }
+        // Offsets deep inside of a large batch.
+        [first, second, third, ref rest @ ..] if third < 0x80 => {
+            let folded = u64::from(first & 0x7f)
+                | u64::from(second & 0x7f) << 7
+                | u64::from(third) << 14;
+            Some((unzigzag(folded) as i32, rest))
         }
         _ => {
-            let value = read_groups(input, VARINT_BYTES_MAX)?;
+            let (folded, rest) = read_groups(input, VARINT_BYTES_MAX)?;
             // Five groups are 35 bits: what does not fit 32 is not a varint.
-            u32::try_from(value)
+            u32::try_from(folded)
                 .ok()
-                .map(|folded| unzigzag(u64::from(folded)) as i32)
+                .map(|folded| (unzigzag(u64::from(folded)) as i32, rest))
         }
     }
 }
 
-/// Takes a 64-bit value off the front; `None` when the input ends inside of it or it is too long.
+/// A 64-bit value and what is behind it; `None` when the input ends inside of the value or it is
+/// too long.
 #[inline]
-pub(crate) fn read_varlong(input: &mut &[u8]) -> Option<i64> {
-    match **input {
-        [first, ref rest @ ..] if first < 0x80 => {
-            *input = rest;
-            Some(unzigzag(u64::from(first)))
-        }
-        [first, second, ref rest @ ..] if second < 0x80 => {
-            *input = rest;
-            Some(unzigzag(u64::from(first & 0x7f) | u64::from(second) << 7))
-        }
-        _ => read_groups(input, VARLONG_BYTES_MAX).map(unzigzag),
+pub(crate) fn read_varlong(input: &[u8]) -> Option<(i64, &[u8])> {
+    match *input {
+        [first, ref rest @ ..] if first < 0x80 => Some((unzigzag(u64::from(first)), rest)),
+        [first, second, ref rest @ ..] if second < 0x80 => Some((
+            unzigzag(u64::from(first & 0x7f) | u64::from(second) << 7),
+            rest,
+        )),
+        _ => read_groups(input, VARLONG_BYTES_MAX).map(|(folded, rest)| (unzigzag(folded), rest)),
     }
 }
 
 #[cold]
-fn read_groups(input: &mut &[u8], bytes_max: usize) -> Option<u64> {
+fn read_groups(input: &[u8], bytes_max: usize) -> Option<(u64, &[u8])> {
     let mut value = 0_u64;
     for (at, byte) in input.iter().take(bytes_max).enumerate() {
         let group = u64::from(byte & 0x7f);
@@ -139,8 +142,7 @@ fn read_groups(input: &mut &[u8], bytes_max: usize) -> Option<u64> {
         }
         value |= group << shift;
         if *byte < 0x80 {
-            *input = &input[at + 1..];
-            return Some(value);
+            return Some((value, &input[at + 1..]));
         }
     }
     None
@@ -183,29 +185,23 @@ mod tests {
             let written = write_varint(&mut out, *value);
             assert_eq!(&out[..written], *encoded, "{value}");
             assert_eq!(varint_bytes(*value), encoded.len(), "{value}");
-            let mut input = *encoded;
-            assert_eq!(read_varlong(&mut input), Some(*value));
-            assert!(input.is_empty());
+            assert_eq!(read_varlong(encoded), Some((*value, &[][..])));
             if let Ok(small) = i32::try_from(*value) {
-                let mut input = *encoded;
-                assert_eq!(read_varint(&mut input), Some(small));
+                assert_eq!(read_varint(encoded), Some((small, &[][..])));
             }
         }
     }
 
     #[test]
     fn too_long_or_cut_is_none() {
-        assert_eq!(read_varint(&mut &[0xff, 0xff, 0xff, 0xff, 0x1f][..]), None);
-        assert_eq!(
-            read_varint(&mut &[0x80, 0x80, 0x80, 0x80, 0x80, 0x00][..]),
-            None
-        );
-        assert_eq!(read_varlong(&mut &[0xff; 10][..]), None);
+        assert_eq!(read_varint(&[0xff, 0xff, 0xff, 0xff, 0x1f]), None);
+        assert_eq!(read_varint(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00]), None);
+        assert_eq!(read_varlong(&[0xff; 10]), None);
         let over = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
-        assert_eq!(read_varlong(&mut &over[..]), None);
+        assert_eq!(read_varlong(&over), None);
         for cut in [&[][..], &[0x80], &[0x80, 0x80]] {
-            assert_eq!(read_varint(&mut &*cut), None);
-            assert_eq!(read_varlong(&mut &*cut), None);
+            assert_eq!(read_varint(cut), None);
+            assert_eq!(read_varlong(cut), None);
         }
     }
 
@@ -215,12 +211,10 @@ mod tests {
             let mut out = [behind; VARLONG_BYTES_MAX + 1];
             let written = write_varint(&mut out, value);
             out[written] = behind;
-            let mut input = &out[..=written];
-            prop_assert_eq!(read_varlong(&mut input), Some(value));
-            prop_assert_eq!(input, &[behind][..]);
+            prop_assert_eq!(read_varlong(&out[..=written]), Some((value, &[behind][..])));
             let written = write_varint(&mut out, i64::from(narrow));
             prop_assert_eq!(written, varint_bytes(i64::from(narrow)));
-            prop_assert_eq!(read_varint(&mut &out[..written]), Some(narrow));
+            prop_assert_eq!(read_varint(&out[..written]), Some((narrow, &[][..])));
         }
 
         #[test]
@@ -235,8 +229,8 @@ mod tests {
 
         #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..16)) {
-            let _ = read_varint(&mut &bytes[..]);
-            let _ = read_varlong(&mut &bytes[..]);
+            let _ = read_varint(&bytes);
+            let _ = read_varlong(&bytes);
         }
     }
 }
