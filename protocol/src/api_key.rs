@@ -1,14 +1,24 @@
 //! The APIs and the versions of each that this build speaks.
 
+use std::fmt;
+
 use crate::codec::{ApiVersion, Wire};
 use crate::messages as m;
 
 /// A request's body: ties an API to its response.
-pub trait Request: Wire {
+pub trait Request: Wire + fmt::Debug + PartialEq {
     /// Which API it belongs to.
     const API: ApiKey;
     /// What answers it.
-    type Response: Wire;
+    type Response: Wire + fmt::Debug + PartialEq;
+}
+
+/// Something to do with the types of an API that is known only by its number.
+pub(crate) trait ApiVisitor {
+    /// What comes out.
+    type Output;
+    /// Does it.
+    fn visit<R: Request>(self) -> Self::Output;
 }
 
 macro_rules! apis {
@@ -43,6 +53,23 @@ macro_rules! apis {
             #[must_use]
             pub const fn versions(self) -> (ApiVersion, ApiVersion) {
                 match self { $( Self::$name => (ApiVersion($min), ApiVersion($max)), )* }
+            }
+
+            /// Calls the visitor with the types of this API.
+            pub(crate) fn visit<V: ApiVisitor>(self, visitor: V) -> V::Output {
+                match self { $( Self::$name => visitor.visit::<$request>(), )* }
+            }
+
+            /// Calls the visitor with the types of this API.
+            #[cfg(test)]
+            pub(crate) fn visit_sampled<V: crate::sample::SampledVisitor>(self, visitor: V) {
+                match self { $( Self::$name => visitor.visit::<$request>(), )* }
+            }
+        }
+
+        impl fmt::Display for ApiKey {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
             }
         }
 

@@ -237,9 +237,16 @@ impl BatchBuilder {
             self.buffer.len() + header + room <= FRAME_BYTES_MAX_LIMIT as usize,
             "a record batch stays below the largest frame"
         );
-        // What is left of the last chunk is used up first, so that small batches share one.
-        if self.buffer.capacity() - self.buffer.len() < header + room {
-            self.buffer.reserve(self.chunk_bytes.max(header + room));
+        // The whole chunk again, if every batch that was cut from it is gone. If not, what is left
+        // of it is used up first, so that small batches share one.
+        if self.count == 0 && self.buffer.capacity() < self.chunk_bytes {
+            let _ = self.buffer.try_reclaim(self.chunk_bytes);
+        }
+        let length = self.buffer.len();
+        if self.buffer.capacity() - length < header + room {
+            let chunk_left = self.chunk_bytes.saturating_sub(length);
+            self.buffer
+                .reserve((header + room).max(chunk_left).max(length));
         }
         self.buffer.put_bytes(0, header);
     }

@@ -475,6 +475,13 @@ macro_rules! wire_struct {
                 Ok(Self { $( $field, )* })
             }
         }
+
+        #[cfg(test)]
+        impl $crate::sample::Sample for $name {
+            fn sample(source: &mut $crate::sample::Source) -> Self {
+                Self { $( $field: $crate::sample::Sample::sample(source), )* }
+            }
+        }
     };
     (@size $ty:ty) => { <$ty as $crate::codec::Wire>::SIZE_MIN };
     (@size $ty:ty, $since:literal) => { 0 };
@@ -524,7 +531,18 @@ macro_rules! wire_enum {
                 }
             }
         }
+
+        #[cfg(test)]
+        impl $crate::sample::Sample for $name {
+            fn sample(source: &mut $crate::sample::Source) -> Self {
+                *source.one_of(&[$( Self::$variant, )*])
+            }
+        }
     };
 }
 
 pub(crate) use {wire_enum, wire_struct};
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

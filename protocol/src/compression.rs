@@ -14,6 +14,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use thiserror::Error;
 
+mod lz4;
 mod snappy;
 
 /// How the records of a batch are compressed.
@@ -151,16 +152,7 @@ pub fn compress_into(codec: Compression, level: Option<i32>, plain: &[u8], out: 
                 .expect(INFALLIBLE);
         }
         Compression::Snappy => snappy::compress_into(plain, out).expect(INFALLIBLE),
-        Compression::Lz4 => {
-            use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
-            // What Kafka's own producer writes; every client can read it.
-            let info = FrameInfo::new()
-                .block_size(BlockSize::Max64KB)
-                .block_mode(BlockMode::Independent);
-            let mut encoder = FrameEncoder::with_frame_info(info, out);
-            encoder.write_all(plain).expect(INFALLIBLE);
-            encoder.finish().map(drop).expect(INFALLIBLE);
-        }
+        Compression::Lz4 => lz4::compress_into(plain, out).expect(INFALLIBLE),
         Compression::Zstd => {
             let levels = zstd::compression_level_range();
             let level = level.map_or(zstd::DEFAULT_COMPRESSION_LEVEL, |level| {
@@ -188,11 +180,7 @@ pub fn decompress(
             bytes_max,
         ),
         Compression::Snappy => snappy::decompress(packed, bytes_max),
-        Compression::Lz4 => read_limited(
-            lz4_flex::frame::FrameDecoder::new(packed),
-            packed.len(),
-            bytes_max,
-        ),
+        Compression::Lz4 => lz4::decompress(packed, bytes_max),
         Compression::Zstd => decompress_zstd(packed, bytes_max),
     };
     match unfolded {

@@ -6,6 +6,8 @@
 //! - [`record_batch`] the batch header and its checks, [`record`] records inside of it,
 //!   [`batch_builder`] making one, [`compression`] the codecs
 //! - [`metadata_record`] what the metadata log is made of
+//! - [`partitioner`] which partition a key belongs to
+//! - [`fuzzing`] what must hold of any bytes whatever
 //!
 //! Nothing here does I/O or knows the time.
 #![forbid(unsafe_code)]
@@ -16,6 +18,7 @@ pub mod codec;
 pub mod compression;
 pub mod error_code;
 pub mod frame;
+pub mod fuzzing;
 pub mod ids;
 pub mod limits;
 pub mod messages;
@@ -23,4 +26,6 @@ pub mod metadata_record;
 pub mod partitioner;
 pub mod record;
 pub mod record_batch;
+#[cfg(test)]
+mod sample;
 mod varint;

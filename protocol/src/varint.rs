@@ -102,9 +102,8 @@ pub(crate) fn read_varint(input: &[u8]) -> Option<(i32, &[u8])> {
         }
         // Offsets deep inside of a large batch.
         [first, second, third, ref rest @ ..] if third < 0x80 => {
-            let folded = u64::from(first & 0x7f)
-                | u64::from(second & 0x7f) << 7
-                | u64::from(third) << 14;
+            let folded =
+                u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7 | u64::from(third) << 14;
             Some((unzigzag(folded) as i32, rest))
         }
         _ => {

@@ -57,6 +57,21 @@ impl Wire for OffsetSpec {
     }
 }
 
+#[cfg(test)]
+impl crate::sample::Sample for OffsetSpec {
+    fn sample(source: &mut crate::sample::Source) -> Self {
+        let at = Self::At(crate::sample::Sample::sample(source));
+        *source.one_of(&[
+            Self::Earliest,
+            Self::Latest,
+            Self::LastStable,
+            Self::LogEnd,
+            Self::MaxTimestamp,
+            at,
+        ])
+    }
+}
+
 wire_struct! {
     /// Asks for offsets.
     pub struct ListOffsetsRequest {
