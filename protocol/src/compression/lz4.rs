@@ -15,13 +15,13 @@
 //! u32 xxh32 of the content    if so flagged
 //! ```
 //!
-//! All little-endian. Blocks are unfolded straight to where they belong, which is several times as
-//! fast as the reader that comes with `lz4_flex`; and a frame that is cut off at a block's end is an
-//! error here, as it is in other implementations.
+//! All little-endian. Frames are read here and not by `lz4_flex`, which takes a frame that is cut
+//! off at the end of a block for a whole one, and reserves 4 MiB for any frame that says so; its
+//! blocks are unfolded straight to where they belong.
 
 use std::io::{self, Write};
 
-use lz4_flex::block::{DecompressError, decompress_into_with_dict};
+use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
@@ -170,12 +170,13 @@ impl Frame {
             .min(block.len().saturating_mul(RATIO_MAX));
         plain.resize(start + possible.min(room), 0);
         let (before, output) = plain.split_at_mut(start);
-        let window = if self.has(INDEPENDENT) {
-            &[]
+        let unfolded = if self.has(INDEPENDENT) {
+            decompress_into(block, output)
         } else {
-            &before[content_start.max(start.saturating_sub(WINDOW_BYTES))..]
+            let window = content_start.max(start.saturating_sub(WINDOW_BYTES));
+            decompress_into_with_dict(block, output, &before[window..])
         };
-        match decompress_into_with_dict(block, output, window) {
+        match unfolded {
             Ok(unfolded) => {
                 plain.truncate(start + unfolded);
                 Ok(true)
