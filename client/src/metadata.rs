@@ -1,0 +1,113 @@
+//! What the client knows about topics: where partitions live, under which topic id.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use highwater_protocol::error_code::ErrorCode;
+use highwater_protocol::ids::{LeaderEpoch, NodeId, PartitionId, TopicId, TopicName};
+use highwater_protocol::messages::{MetadataRequest, MetadataResponse, TopicMetadata};
+use parking_lot::RwLock;
+
+use crate::error::RequestError;
+
+/// A topic as of the last metadata.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: TopicName,
+    pub(crate) id: TopicId,
+    /// Indexed by partition number.
+    pub(crate) partitions: Vec<Leader>,
+    /// Rises with every answer, so that waiters know whether somebody else has refreshed already.
+    pub(crate) generation: u64,
+}
+
+/// Who leads a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pub(crate) node: Option<NodeId>,
+    pub(crate) epoch: LeaderEpoch,
+}
+
+impl Topic {
+    pub(crate) fn leader(&self, partition: PartitionId) -> Option<Leader> {
+        self.partitions.get(partition.get() as usize).copied()
+    }
+
+    pub(crate) fn partition_count(&self) -> u32 {
+        // A broker never has more than PARTITIONS_PER_TOPIC_MAX, which fits.
+        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Why a topic is not in the metadata.
+#[derive(Debug, Clone)]
+pub(crate) enum LookupError {
+    Unknown,
+    Request(RequestError),
+}
+
+impl From<RequestError> for LookupError {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+/// The cache.
+#[derive(Debug, Default)]
+pub(crate) struct Metadata {
+    topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
+    generation: AtomicU64,
+    /// Held while asking, so that everyone waits for the same answer.
+    pub(crate) asking: tokio::sync::Mutex<()>,
+}
+
+impl Metadata {
+    pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics.read().get(name).cloned()
+    }
+
+    pub(crate) fn request(name: &TopicName) -> MetadataRequest {
+        MetadataRequest {
+            topics: Some(vec![name.as_str().to_owned()]),
+        }
+    }
+
+    /// Takes over an answer.
+    pub(crate) fn apply(&self, answer: &MetadataResponse) {
+        let mut topics = self.topics.write();
+        let generation = self.generation.load(Ordering::Relaxed) + 1;
+        for topic in &answer.topics {
+            let Ok(name) = TopicName::new(&topic.name) else {
+                continue;
+            };
+            match (topic.error, topic.topic_id) {
+                (ErrorCode::None, Some(id)) => {
+                    let partitions = leaders(topic);
+                    let topic = Topic {
+                        name: name.clone(),
+                        id,
+                        partitions,
+                        generation,
+                    };
+                    topics.insert(name, Arc::new(topic));
+                }
+                _ => {
+                    topics.remove(&name);
+                }
+            }
+        }
+        self.generation.store(generation, Ordering::Release);
+    }
+}
+
+fn leaders(topic: &TopicMetadata) -> Vec<Leader> {
+    topic
+        .partitions
+        .iter()
+        .map(|p| Leader {
+            node: p.leader,
+            epoch: p.leader_epoch,
+        })
+        .collect()
+}

@@ -1,0 +1,168 @@
+//! Batches on their way, and the builders that make them.
+
+use bytes::Bytes;
+use highwater_protocol::batch_builder::BatchBuilder;
+use highwater_protocol::compression::Compression;
+use highwater_protocol::ids::{PartitionId, Timestamp, TopicName};
+use highwater_protocol::record_batch::BATCH_HEADER_BYTES;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::ack::{BatchState, Ticket};
+use super::record::RecordSlices;
+use crate::error::SendError;
+
+/// A batch that still takes records.
+#[derive(Debug)]
+pub(super) struct OpenBatch {
+    pub(super) builder: Box<BatchBuilder>,
+    pub(super) ticket: Ticket,
+    /// What its records were counted as against the buffer.
+    pub(super) charged: usize,
+    pub(super) opened_at: Instant,
+}
+
+impl OpenBatch {
+    pub(super) fn new(
+        builder: Box<BatchBuilder>,
+        topic: TopicName,
+        partition: PartitionId,
+        now: Instant,
+    ) -> Self {
+        let ticket = Ticket {
+            state: BatchState::new(topic, partition),
+            sent: false,
+        };
+        Self {
+            builder,
+            ticket,
+            charged: 0,
+            opened_at: now,
+        }
+    }
+
+    /// Whether a record that takes up to `bytes` still belongs in here. One record always does.
+    #[inline]
+    pub(super) fn has_room(&self, bytes: usize, limits: &BatchLimits) -> bool {
+        self.builder.is_empty()
+            || (self.builder.len_bytes() + bytes <= limits.bytes
+                && self.builder.count() < limits.records)
+    }
+
+    /// Appends a record; returns its place in the batch.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        record: &RecordSlices<'_>,
+        timestamp: Timestamp,
+        charge: usize,
+    ) -> u32 {
+        self.charged += charge;
+        self.builder
+            .push(timestamp, record.key, record.value, record.headers)
+            .relative_offset
+    }
+
+    /// Finishes it: compression and checksum happen here.
+    pub(super) fn close(mut self, sequence: u64) -> Batch {
+        let records = self.builder.count();
+        let bytes = self.builder.build();
+        Batch {
+            sequence,
+            records,
+            bytes,
+            builder: self.builder,
+            ticket: self.ticket,
+            charged: self.charged,
+            opened_at: self.opened_at,
+            attempts: 0,
+            may_be_appended: false,
+            last_error: None,
+        }
+    }
+}
+
+/// A finished batch.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Its place among the batches of its partition.
+    pub(super) sequence: u64,
+    pub(super) records: u32,
+    pub(super) bytes: Bytes,
+    /// Made the bytes and gets their memory back.
+    pub(super) builder: Box<BatchBuilder>,
+    pub(super) ticket: Ticket,
+    pub(super) charged: usize,
+    pub(super) opened_at: Instant,
+    pub(super) attempts: u32,
+    /// Whether one of the attempts may have been appended.
+    pub(super) may_be_appended: bool,
+    pub(super) last_error: Option<SendError>,
+}
+
+/// When a batch is full.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchLimits {
+    pub(super) bytes: usize,
+    pub(super) records: u32,
+}
+
+/// Builders whose batches are done, for the next ones: their memory is warm and mapped.
+///
+/// Two kinds, so that a partition that sees a small record now and then does not occupy the memory
+/// of a full batch.
+#[derive(Debug)]
+pub(super) struct Builders {
+    compression: Compression,
+    level: Option<i32>,
+    batch_bytes: usize,
+    small: Mutex<Vec<Box<BatchBuilder>>>,
+    large: Mutex<Vec<Box<BatchBuilder>>>,
+}
+
+/// Memory that small batches share.
+const SMALL_CHUNK_BYTES: usize = 16 << 10;
+/// Batches up to this size count as small.
+pub(super) const SMALL_BATCH_BYTES: usize = 8 << 10;
+/// Most builders kept of each kind.
+const BUILDERS_MAX: usize = 16;
+
+impl Builders {
+    pub(super) fn new(compression: Compression, level: Option<i32>, batch_bytes: usize) -> Self {
+        let batch_bytes = batch_bytes + BATCH_HEADER_BYTES;
+        let (small, large) = (Mutex::default(), Mutex::default());
+        Self {
+            compression,
+            level,
+            batch_bytes,
+            small,
+            large,
+        }
+    }
+
+    pub(super) fn take(&self, large: bool) -> Box<BatchBuilder> {
+        let (pool, chunk_bytes) = if large {
+            (&self.large, self.batch_bytes)
+        } else {
+            (&self.small, SMALL_CHUNK_BYTES.min(self.batch_bytes))
+        };
+        // The last one returned is the warmest.
+        pool.lock().pop().unwrap_or_else(|| {
+            let new = BatchBuilder::with_chunk_bytes(self.compression, self.level, chunk_bytes);
+            Box::new(new)
+        })
+    }
+
+    /// Takes a builder back, after the batch that it made was dropped.
+    pub(super) fn give_back(&self, builder: Box<BatchBuilder>, batch_bytes: usize) {
+        let large = batch_bytes > SMALL_BATCH_BYTES;
+        let mut pool = if large {
+            self.large.lock()
+        } else {
+            self.small.lock()
+        };
+        if pool.len() < BUILDERS_MAX {
+            pool.push(builder);
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! The records of one partition from the call that gave them to their acknowledgement: a state
+//! machine without I/O, clock or lock of its own.
+//!
+//! ```text
+//! open -> ready -> in flight -> done
+//!           ^          |
+//!           +- returned (after a failure that a retry may mend)
+//! ```
+//!
+//! **Order.** Batches are sent in the order in which they were filled, several at a time, all on one
+//! connection; the broker appends what comes on one connection in order. When one comes back, no
+//! later one is sent until everything in flight is resolved; then those that came back go again, in
+//! their order. One that came back although a later one was appended is not tried again, because it
+//! would land behind it: it fails with `Overtaken`. With one request in flight that cannot happen.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use highwater_protocol::ids::{Offset, PartitionId, Timestamp, TopicName};
+use tokio::time::Instant;
+
+use super::ack::{BatchState, Outcome};
+use super::batch::{Batch, BatchLimits, Builders, OpenBatch, SMALL_BATCH_BYTES};
+use super::record::RecordSlices;
+use crate::error::SendError;
+use crate::retry::Backoff;
+
+/// What decides about batches, the same for all partitions of a producer.
+#[derive(Debug)]
+pub(super) struct QueueOptions {
+    pub(super) limits: BatchLimits,
+    pub(super) linger: Duration,
+    pub(super) delivery_timeout: Duration,
+    pub(super) backoff: Backoff,
+}
+
+/// Whether a partition has something to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// Now.
+    Now,
+    /// The open batch, at this time.
+    At(Instant),
+    /// Not before something else happens: an answer, or another record.
+    Later,
+    /// Not before a failure is mended.
+    Blocked,
+}
+
+/// What an attempt to send a batch came to.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// The broker has it.
+    Appended(Option<Offset>),
+    /// It failed in a way that another attempt may mend. Its metadata was of this generation, and
+    /// newer is needed if it is given.
+    Returned {
+        error: SendError,
+        needs_newer: Option<u64>,
+    },
+    /// It failed for good.
+    Failed(SendError),
+}
+
+/// A batch that is done, with what it came to. Resolved outside of the partition's lock.
+pub(super) type Finished = (Batch, Outcome);
+
+/// A batch to send.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) sequence: u64,
+    pub(super) bytes: Bytes,
+    pub(super) deadline: Instant,
+}
+
+/// Where a record went.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) index: u32,
+    /// The record began a new batch because the open one was full.
+    pub(super) closed_one: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct PartitionQueue {
+    topic: TopicName,
+    partition: PartitionId,
+    open: Option<OpenBatch>,
+    ready: VecDeque<Batch>,
+    in_flight: VecDeque<Batch>,
+    returned: Vec<Batch>,
+    next_sequence: u64,
+    /// The latest batch that was appended.
+    appended: Option<u64>,
+    /// The connection that carries what is in flight.
+    connection: u64,
+    hold_until: Option<Instant>,
+    needs_newer: Option<u64>,
+    last_sent: Option<Instant>,
+    /// The last batches were large, so the next is given a large buffer.
+    large: bool,
+    /// What is counted against the buffer.
+    charged: usize,
+    /// In a lane's list.
+    pub(super) scheduled: bool,
+    /// In the list of those that wait for their linger time.
+    pub(super) lingering: bool,
+    /// In the list of those that something must be mended for.
+    pub(super) troubled: bool,
+}
+
+impl PartitionQueue {
+    pub(super) fn new(topic: TopicName, partition: PartitionId) -> Self {
+        Self {
+            topic,
+            partition,
+            open: None,
+            ready: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            returned: Vec::new(),
+            next_sequence: 0,
+            appended: None,
+            connection: 0,
+            hold_until: None,
+            needs_newer: None,
+            last_sent: None,
+            large: false,
+            charged: 0,
+            scheduled: false,
+            lingering: false,
+            troubled: false,
+        }
+    }
+
+    /// Bytes that the partition holds of the producer's buffer.
+    pub(super) fn charged(&self) -> usize {
+        self.charged
+    }
+
+    /// Appends a record to the open batch, or to a new one when that is full.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        record: &RecordSlices<'_>,
+        timestamp: Timestamp,
+        charge: usize,
+        options: &QueueOptions,
+        builders: &Builders,
+    ) -> Placed {
+        let mut closed_one = false;
+        if let Some(open) = &self.open
+            && !open.has_room(charge, &options.limits)
+        {
+            self.close_open();
+            closed_one = true;
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => self.open_batch(builders),
+        };
+        let index = open.push(record, timestamp, charge);
+        self.charged += charge;
+        Placed { index, closed_one }
+    }
+
+    #[cold]
+    fn open_batch(&mut self, builders: &Builders) -> &mut OpenBatch {
+        let builder = builders.take(self.large);
+        let (topic, now) = (self.topic.clone(), Instant::now());
+        self.open
+            .insert(OpenBatch::new(builder, topic, self.partition, now))
+    }
+
+    /// The batch that the last record went to.
+    pub(super) fn open_state(&self) -> Option<&std::sync::Arc<BatchState>> {
+        self.open.as_ref().map(|open| &open.ticket.state)
+    }
+
+    fn close_open(&mut self) {
+        if let Some(open) = self.open.take() {
+            let batch = open.close(self.next_sequence);
+            self.next_sequence += 1;
+            self.large = batch.charged > SMALL_BATCH_BYTES;
+            self.ready.push_back(batch);
+        }
+    }
+
+    /// Whether there is something to send. `hurry`: somebody flushes, the linger time does not count.
+    pub(super) fn readiness(&self, options: &QueueOptions, hurry: bool) -> Readiness {
+        if !self.returned.is_empty() {
+            // Something is still in flight: its answer decides.
+            return Readiness::Later;
+        }
+        if self.hold_until.is_some() {
+            return Readiness::Blocked;
+        }
+        if !self.ready.is_empty() {
+            return Readiness::Now;
+        }
+        let Some(open) = &self.open else {
+            return Readiness::Later;
+        };
+        let linger = options.linger;
+        if linger.is_zero() || hurry {
+            // While an answer is outstanding, records gather: it costs them nothing but the time
+            // that the broker needs anyway.
+            return if self.in_flight.is_empty() {
+                Readiness::Now
+            } else {
+                Readiness::Later
+            };
+        }
+        let due = match self.last_sent {
+            // After a pause nothing is gained by waiting.
+            None => return Readiness::Now,
+            Some(sent) if self.in_flight.is_empty() => sent + linger,
+            Some(_) => open.opened_at + linger,
+        };
+        if due <= Instant::now() {
+            Readiness::Now
+        } else {
+            Readiness::At(due)
+        }
+    }
+
+    /// The next batch to send on the connection, if it may go.
+    pub(super) fn take(
+        &mut self,
+        connection: u64,
+        options: &QueueOptions,
+        hurry: bool,
+    ) -> Option<Sent> {
+        if self.readiness(options, hurry) != Readiness::Now {
+            return None;
+        }
+        if !self.in_flight.is_empty() && self.connection != connection {
+            // Only one connection keeps the order: its answers, or its end, come first.
+            return None;
+        }
+        if self.ready.is_empty() {
+            self.close_open();
+        }
+        let mut batch = self.ready.pop_front()?;
+        self.connection = connection;
+        self.last_sent = Some(Instant::now());
+        batch.attempts += 1;
+        batch.ticket.sent = true;
+        let sent = Sent {
+            sequence: batch.sequence,
+            bytes: batch.bytes.clone(),
+            deadline: batch.opened_at + options.delivery_timeout,
+        };
+        self.in_flight.push_back(batch);
+        Some(sent)
+    }
+
+    /// Takes in what an attempt came to. Returns the batches that are done now.
+    pub(super) fn on_attempt(
+        &mut self,
+        sequence: u64,
+        attempt: Attempt,
+        options: &QueueOptions,
+    ) -> Vec<Finished> {
+        // Gone already when the producer was closed meanwhile.
+        let Some(at) = self.in_flight.iter().position(|b| b.sequence == sequence) else {
+            return Vec::new();
+        };
+        let Some(mut batch) = self.in_flight.remove(at) else {
+            return Vec::new();
+        };
+        let mut finished = Vec::new();
+        match attempt {
+            Attempt::Appended(offset) => {
+                self.appended = self.appended.max(Some(sequence));
+                self.finish(batch, Ok(offset), &mut finished);
+                let (overtaken, waiting) = self
+                    .returned
+                    .drain(..)
+                    .partition(|b: &Batch| b.sequence < sequence);
+                self.returned = waiting;
+                let overtaken: Vec<Batch> = overtaken;
+                for batch in overtaken {
+                    self.overtaken(batch, &mut finished);
+                }
+            }
+            Attempt::Failed(error) => self.finish(batch, Err(error), &mut finished),
+            Attempt::Returned { error, needs_newer } => {
+                batch.may_be_appended |= error.may_have_committed();
+                batch.last_error = Some(error);
+                self.needs_newer = self.needs_newer.max(needs_newer);
+                if self.appended > Some(sequence) {
+                    self.overtaken(batch, &mut finished);
+                } else {
+                    self.returned.push(batch);
+                }
+            }
+        }
+        self.line_up_returned(options);
+        finished
+    }
+
+    /// Once nothing is in flight any more, what came back goes to the front again.
+    fn line_up_returned(&mut self, options: &QueueOptions) {
+        if self.returned.is_empty() || !self.in_flight.is_empty() {
+            return;
+        }
+        self.returned.sort_unstable_by_key(|batch| batch.sequence);
+        let attempts = self.returned.first().map_or(1, |batch| batch.attempts);
+        for batch in self.returned.drain(..).rev() {
+            self.ready.push_front(batch);
+        }
+        self.hold_until = Some(Instant::now() + options.backoff.wait(attempts));
+    }
+
+    fn overtaken(&mut self, batch: Batch, finished: &mut Vec<Finished>) {
+        let cause = Box::new(
+            batch
+                .last_error
+                .clone()
+                .unwrap_or_else(|| self.abandoned(&batch)),
+        );
+        let (topic, partition) = (self.topic.clone(), self.partition);
+        self.finish(
+            batch,
+            Err(SendError::Overtaken {
+                topic,
+                partition,
+                cause,
+            }),
+            finished,
+        );
+    }
+
+    fn abandoned(&self, batch: &Batch) -> SendError {
+        SendError::Abandoned {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            may_have_committed: batch.may_be_appended,
+        }
+    }
+
+    fn finish(&mut self, batch: Batch, outcome: Outcome, finished: &mut Vec<Finished>) {
+        self.charged -= batch.charged;
+        finished.push((batch, outcome));
+    }
+
+    /// The metadata generation that must be passed before the next attempt.
+    pub(super) fn needs_newer(&self) -> Option<u64> {
+        self.needs_newer
+    }
+
+    /// Up to when nothing is sent.
+    pub(super) fn hold_until(&self) -> Option<Instant> {
+        self.hold_until
+    }
+
+    /// Lets batches go again.
+    pub(super) fn release(&mut self) {
+        self.hold_until = None;
+        self.needs_newer = None;
+    }
+
+    /// Whether records wait here that are not in flight.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.open.is_some() || !self.ready.is_empty() || !self.returned.is_empty()
+    }
+
+    /// When the oldest batch that is not in flight has had its time.
+    pub(super) fn next_deadline(&self, options: &QueueOptions) -> Option<Instant> {
+        let waiting = self
+            .ready
+            .iter()
+            .chain(&self.returned)
+            .map(|batch| batch.opened_at);
+        let opened = waiting
+            .chain(self.open.as_ref().map(|open| open.opened_at))
+            .min()?;
+        Some(opened + options.delivery_timeout)
+    }
+
+    /// Gives up the batches whose time is over; those in flight have their own deadlines.
+    pub(super) fn expire(&mut self, now: Instant, options: &QueueOptions) -> Vec<Finished> {
+        if self
+            .next_deadline(options)
+            .is_none_or(|deadline| deadline > now)
+        {
+            return Vec::new();
+        }
+        let late = |opened_at: Instant| opened_at + options.delivery_timeout <= now;
+        if self.open.as_ref().is_some_and(|open| late(open.opened_at)) {
+            self.close_open();
+        }
+        let mut expired = Vec::new();
+        let (gone, left): (VecDeque<Batch>, _) = std::mem::take(&mut self.ready)
+            .into_iter()
+            .partition(|b| late(b.opened_at));
+        self.ready = left;
+        expired.extend(gone);
+        let (gone, left): (Vec<Batch>, _) = std::mem::take(&mut self.returned)
+            .into_iter()
+            .partition(|b| late(b.opened_at));
+        self.returned = left;
+        expired.extend(gone);
+        let mut finished = Vec::new();
+        for batch in expired {
+            let error = self.timed_out(&batch, options);
+            self.finish(batch, Err(error), &mut finished);
+        }
+        if !self.has_waiting() {
+            self.release();
+        }
+        finished
+    }
+
+    fn timed_out(&self, batch: &Batch, options: &QueueOptions) -> SendError {
+        SendError::DeliveryTimedOut {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            after: options.delivery_timeout,
+            attempts: batch.attempts,
+            may_have_committed: batch.may_be_appended,
+            last: batch.last_error.clone().map(Box::new),
+        }
+    }
+
+    /// Gives up everything that waits, for one reason.
+    pub(super) fn fail_waiting(&mut self, error: &SendError) -> Vec<Finished> {
+        self.close_open();
+        let mut finished = Vec::new();
+        let waiting = std::mem::take(&mut self.ready).into_iter();
+        for batch in waiting
+            .chain(std::mem::take(&mut self.returned))
+            .collect::<Vec<_>>()
+        {
+            self.finish(batch, Err(error.clone()), &mut finished);
+        }
+        self.release();
+        finished
+    }
+
+    /// Gives up everything, also what is in flight; for closing.
+    pub(super) fn abandon(&mut self) -> Vec<Finished> {
+        self.close_open();
+        let mut batches: Vec<Batch> = self.in_flight.drain(..).collect();
+        for batch in &mut batches {
+            batch.may_be_appended = true;
+        }
+        batches.append(&mut self.returned);
+        batches.extend(self.ready.drain(..));
+        batches.sort_unstable_by_key(|batch| batch.sequence);
+        let mut finished = Vec::new();
+        for batch in batches {
+            let error = self.abandoned(&batch);
+            self.finish(batch, Err(error), &mut finished);
+        }
+        self.release();
+        finished
+    }
+
+    /// Everything that is not resolved yet, for those who wait for it.
+    pub(super) fn unresolved(&self) -> Vec<std::sync::Arc<BatchState>> {
+        let closed = self
+            .in_flight
+            .iter()
+            .chain(&self.returned)
+            .chain(&self.ready);
+        let states = closed.map(|batch| std::sync::Arc::clone(&batch.ticket.state));
+        states.chain(self.open_state().cloned()).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

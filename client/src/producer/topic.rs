@@ -1,0 +1,117 @@
+//! The partitions of one topic as the producer sees them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use highwater_protocol::ids::{PartitionId, TopicName};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use super::partitioner::Partitioner;
+use super::queue::PartitionQueue;
+use crate::error::SendError;
+
+/// One partition.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) topic: TopicName,
+    pub(super) id: PartitionId,
+    pub(super) queue: Mutex<PartitionQueue>,
+    /// Told when the partition gives back a part of the buffer.
+    pub(super) room: Notify,
+    /// Batches wait for something to be mended: records that may go elsewhere do.
+    pub(super) unwell: AtomicBool,
+}
+
+/// One topic.
+#[derive(Debug)]
+pub(super) struct ProducerTopic {
+    pub(super) name: TopicName,
+    partitions: RwLock<Vec<Arc<Partition>>>,
+    /// Where records without a key go at the moment.
+    sticky: AtomicU32,
+}
+
+impl ProducerTopic {
+    pub(super) fn new(name: TopicName) -> Self {
+        Self {
+            name,
+            partitions: RwLock::default(),
+            sticky: AtomicU32::new(0),
+        }
+    }
+
+    /// Makes room for as many partitions as metadata knows. There are never fewer than before: what
+    /// was given to a partition that is gone still has to be resolved there.
+    pub(super) fn grow(&self, count: u32) {
+        let mut partitions = self.partitions.write();
+        for id in partitions.len() as u32..count {
+            let id = PartitionId::new(id);
+            partitions.push(Arc::new(Partition {
+                topic: self.name.clone(),
+                id,
+                queue: Mutex::new(PartitionQueue::new(self.name.clone(), id)),
+                room: Notify::new(),
+                unwell: AtomicBool::new(false),
+            }));
+        }
+    }
+
+    pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().clone()
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.partitions.read().len() as u32
+    }
+
+    /// Where a record goes.
+    pub(super) fn choose(
+        &self,
+        asked: Option<PartitionId>,
+        key: Option<&[u8]>,
+        partitioner: &dyn Partitioner,
+    ) -> Result<Arc<Partition>, SendError> {
+        let partitions = self.partitions.read();
+        let count = partitions.len() as u32;
+        let id = asked.or_else(|| {
+            if count == 1 {
+                None
+            } else {
+                partitioner.pick(&self.name, key, count)
+            }
+        });
+        let index = match id {
+            Some(id) => id.get(),
+            None => self.sticky.load(Ordering::Relaxed) % count.max(1),
+        };
+        partitions
+            .get(index as usize)
+            .map(Arc::clone)
+            .ok_or_else(|| SendError::UnknownPartition {
+                topic: self.name.clone(),
+                partition: PartitionId::new(index),
+                partitions: count,
+            })
+    }
+
+    /// A batch of this partition was closed: records without a key go on to another one, if they
+    /// went to it.
+    pub(super) fn move_on(&self, from: PartitionId) {
+        let partitions = self.partitions.read();
+        let count = partitions.len() as u32;
+        if count < 2 || self.sticky.load(Ordering::Relaxed) != from.get() {
+            return;
+        }
+        let well = |id: &u32| {
+            let partition = &partitions[*id as usize];
+            !partition.unwell.load(Ordering::Relaxed)
+        };
+        let others = (1..count).map(|step| (from.get() + step) % count);
+        let next = others
+            .clone()
+            .find(well)
+            .unwrap_or((from.get() + 1) % count);
+        self.sticky.store(next, Ordering::Relaxed);
+    }
+}
