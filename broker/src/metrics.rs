@@ -63,8 +63,10 @@ impl Metrics {
         let produced_bytes = counter("produced_bytes", "Bytes of record batches appended");
         let fetched_bytes = counter("fetched_bytes", "Bytes of record batches sent to readers");
         let connections_opened = counter("connections_opened", "Connections accepted");
-        let connections_refused =
-            counter("connections_refused", "Connections closed at once because there were too many");
+        let connections_refused = counter(
+            "connections_refused",
+            "Connections closed at once because there were too many",
+        );
 
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
@@ -72,8 +74,10 @@ impl Metrics {
             gauge
         };
         let connections = gauge("connections", "Connections open");
-        let disk_free_bytes =
-            gauge("disk_free_bytes", "Free bytes of the disk that holds the data directory");
+        let disk_free_bytes = gauge(
+            "disk_free_bytes",
+            "Free bytes of the disk that holds the data directory",
+        );
         Self {
             registry,
             apis,
@@ -145,7 +149,8 @@ impl Metrics {
 
     /// The disk of the data directory has this much free space.
     pub(crate) fn disk_free(&self, bytes: u64) {
-        self.disk_free_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.disk_free_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Everything as OpenMetrics text, with what was asked for at this moment.
@@ -193,9 +198,17 @@ impl ApiMetrics {
                 by_code.resize_with(place + 1, || None);
             }
             let (duration, errors) = (DurationHistogram::default(), codes.counters());
-            by_code[place] = Some(ApiMetric { api: *api, duration, errors });
+            by_code[place] = Some(ApiMetric {
+                api: *api,
+                duration,
+                errors,
+            });
         }
-        Self { by_code, produce_refused: codes.counters(), codes }
+        Self {
+            by_code,
+            produce_refused: codes.counters(),
+            codes,
+        }
     }
 
     fn of(&self, api: ApiKey) -> Option<&ApiMetric> {
@@ -215,8 +228,13 @@ struct Codes {
 
 impl Codes {
     fn new() -> Self {
-        let highest = ErrorCode::ALL.iter().map(|code| usize::from(code.code())).max();
-        Self { length: highest.unwrap_or(0) + 2 }
+        let highest = ErrorCode::ALL
+            .iter()
+            .map(|code| usize::from(code.code()))
+            .max();
+        Self {
+            length: highest.unwrap_or(0) + 2,
+        }
     }
 
     fn counters(&self) -> Box<[AtomicU64]> {
@@ -260,7 +278,9 @@ impl Collector for ApiMetrics {
         let mut requests =
             encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
         for metric in self.all() {
-            let label = ApiLabel { api: metric.api.name() };
+            let label = ApiLabel {
+                api: metric.api.name(),
+            };
             let count = ConstCounter::new(metric.duration.count());
             count.encode(requests.encode_family(&label)?)?;
         }
@@ -270,7 +290,10 @@ impl Collector for ApiMetrics {
             encoder.encode_descriptor("request_errors", help, None, MetricType::Counter)?;
         for metric in self.all() {
             for (code, count) in Codes::occurred(&metric.errors) {
-                let labels = ApiErrorLabels { api: metric.api.name(), code };
+                let labels = ApiErrorLabels {
+                    api: metric.api.name(),
+                    code,
+                };
                 ConstCounter::new(count).encode(errors.encode_family(&labels)?)?;
             }
         }
@@ -282,7 +305,8 @@ impl Collector for ApiMetrics {
             ConstCounter::new(count).encode(refused.encode_family(&CodeLabel { code })?)?;
         }
 
-        let help = "Time from a request's arrival to its response, waiting that it asked for included";
+        let help =
+            "Time from a request's arrival to its response, waiting that it asked for included";
         let mut durations = encoder.encode_descriptor(
             "request_duration_seconds",
             help,
@@ -290,7 +314,9 @@ impl Collector for ApiMetrics {
             MetricType::Histogram,
         )?;
         for metric in self.all() {
-            let label = ApiLabel { api: metric.api.name() };
+            let label = ApiLabel {
+                api: metric.api.name(),
+            };
             metric.duration.encode(durations.encode_family(&label)?)?;
         }
         Ok(())

@@ -31,7 +31,9 @@ impl AdminError {
     /// What the broker says about it, under the same code as on the wire.
     pub(crate) fn of_broker(code: ErrorCode, message: impl Into<String>) -> Self {
         let hint = match code {
-            ErrorCode::InvalidConfig => Some("`highwater config explain KEY` tells what is allowed"),
+            ErrorCode::InvalidConfig => {
+                Some("`highwater config explain KEY` tells what is allowed")
+            }
             ErrorCode::TopicAlreadyExists => {
                 Some("choose another name, or delete the topic with its records first")
             }
@@ -47,8 +49,17 @@ impl AdminError {
     }
 
     /// About HTTP rather than the broker.
-    pub(super) fn of_http(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), hint: None }
+    pub(super) fn of_http(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Adds what to do about it.
@@ -82,7 +93,11 @@ fn status(code: ErrorCode) -> StatusCode {
 impl IntoResponse for AdminError {
     fn into_response(self) -> Response {
         let (code, message) = (self.code, self.message.as_str());
-        let error = Inner { code, message, hint: self.hint.as_deref() };
+        let error = Inner {
+            code,
+            message,
+            hint: self.hint.as_deref(),
+        };
         (self.status, Json(Body { error })).into_response()
     }
 }

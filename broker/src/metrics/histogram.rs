@@ -18,7 +18,10 @@ pub(super) struct DurationHistogram {
 
 impl Default for DurationHistogram {
     fn default() -> Self {
-        Self { buckets: [const { AtomicU64::new(0) }; BOUNDED + 1], sum_nanos: AtomicU64::new(0) }
+        Self {
+            buckets: [const { AtomicU64::new(0) }; BOUNDED + 1],
+            sum_nanos: AtomicU64::new(0),
+        }
     }
 }
 
@@ -30,7 +33,10 @@ impl DurationHistogram {
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+        self.buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed))
+            .sum()
     }
 
     pub(super) fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
@@ -47,12 +53,18 @@ impl DurationHistogram {
 
 fn bucket(took: Duration) -> usize {
     let micros = u64::try_from(took.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
-    let exponent = micros.checked_next_power_of_two().map_or(64, u64::trailing_zeros);
+    let exponent = micros
+        .checked_next_power_of_two()
+        .map_or(64, u64::trailing_zeros);
     (exponent as usize).min(BOUNDED)
 }
 
 fn upper_bound_seconds(place: u32) -> f64 {
-    if place as usize >= BOUNDED { f64::INFINITY } else { f64::from(1_u32 << place) / 1e6 }
+    if place as usize >= BOUNDED {
+        f64::INFINITY
+    } else {
+        f64::from(1_u32 << place) / 1e6
+    }
 }
 
 #[cfg(test)]

@@ -39,16 +39,24 @@ impl Collector for ProcessCollector {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(metric)
         };
-        let stat = fs::read_to_string("/proc/self/stat").ok().and_then(|text| parse_stat(&text));
+        let stat = fs::read_to_string("/proc/self/stat")
+            .ok()
+            .and_then(|text| parse_stat(&text));
         let status = fs::read_to_string("/proc/self/status")
             .map(|text| parse_status(&text))
             .unwrap_or_default();
-        let boot = fs::read_to_string("/proc/stat").ok().and_then(|text| parse_boot_time(&text));
+        let boot = fs::read_to_string("/proc/stat")
+            .ok()
+            .and_then(|text| parse_boot_time(&text));
         let limits = fs::read_to_string("/proc/self/limits").ok();
 
         let bytes = |value: Option<u64>| value.map(|bytes| bytes as f64);
         let name = "process_resident_memory_bytes";
-        gauge(name, "Resident memory, mapped files included", bytes(status.resident_bytes))?;
+        gauge(
+            name,
+            "Resident memory, mapped files included",
+            bytes(status.resident_bytes),
+        )?;
         let name = "process_resident_anonymous_bytes";
         let help = "Resident memory that is no file's";
         gauge(name, help, bytes(status.resident_anonymous_bytes))?;
@@ -56,19 +64,41 @@ impl Collector for ProcessCollector {
         let help = "Resident memory of mapped files: page cache that the kernel can take back";
         gauge(name, help, bytes(status.resident_file_bytes))?;
         let virtual_bytes = bytes(stat.as_ref().map(|stat| stat.virtual_bytes));
-        gauge("process_virtual_memory_bytes", "Virtual memory", virtual_bytes)?;
+        gauge(
+            "process_virtual_memory_bytes",
+            "Virtual memory",
+            virtual_bytes,
+        )?;
         let threads = bytes(stat.as_ref().map(|stat| stat.threads));
         gauge("process_threads", "Threads", threads)?;
-        gauge("process_open_fds", "Open file descriptors", bytes(open_fds()))?;
+        gauge(
+            "process_open_fds",
+            "Open file descriptors",
+            bytes(open_fds()),
+        )?;
         let max_fds = bytes(limits.as_deref().and_then(parse_max_fds));
-        gauge("process_max_fds", "Most file descriptors that may be open", max_fds)?;
-        let started = boot.zip(stat.as_ref()).map(|(boot, stat)| boot + stat.started_after_boot_seconds);
-        gauge("process_start_time_seconds", "Start, in seconds since the Unix epoch", started)?;
+        gauge(
+            "process_max_fds",
+            "Most file descriptors that may be open",
+            max_fds,
+        )?;
+        let started = boot
+            .zip(stat.as_ref())
+            .map(|(boot, stat)| boot + stat.started_after_boot_seconds);
+        gauge(
+            "process_start_time_seconds",
+            "Start, in seconds since the Unix epoch",
+            started,
+        )?;
 
         if let Some(stat) = stat {
             let help = "CPU time used";
-            let metric =
-                encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+            let metric = encoder.encode_descriptor(
+                "process_cpu_seconds",
+                help,
+                None,
+                MetricType::Counter,
+            )?;
             ConstCounter::new(stat.cpu_seconds).encode(metric)?;
         }
         Ok(())
@@ -78,7 +108,10 @@ impl Collector for ProcessCollector {
 /// The second field is the program's name and may contain anything, so fields count from behind the
 /// last parenthesis.
 fn parse_stat(text: &str) -> Option<Stat> {
-    let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+    let fields: Vec<&str> = text
+        .get(text.rfind(')')? + 1..)?
+        .split_ascii_whitespace()
+        .collect();
     // Numbered from 1 in proc(5), and the first field here is number 3.
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     Some(Stat {
@@ -91,7 +124,9 @@ fn parse_stat(text: &str) -> Option<Stat> {
 
 fn parse_status(text: &str) -> Status {
     let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
         Some(kib * 1024)
     };
@@ -103,12 +138,18 @@ fn parse_status(text: &str) -> Status {
 }
 
 fn parse_boot_time(text: &str) -> Option<f64> {
-    text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+    text.lines()
+        .find_map(|line| line.strip_prefix("btime "))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// The soft limit: the first of the two numbers.
 fn parse_max_fds(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -137,7 +178,13 @@ mod tests {
                 virtual_bytes: 8192
             })
         );
-        for bad in ["", ")", "1 (a) S 1", "1 a S", "(x) S x x x x x x x x x x x x x"] {
+        for bad in [
+            "",
+            ")",
+            "1 (a) S 1",
+            "1 a S",
+            "(x) S x x x x x x x x x x x x x",
+        ] {
             assert_eq!(parse_stat(bad), None, "{bad:?}");
         }
     }
@@ -150,8 +197,14 @@ mod tests {
         assert_eq!(status.resident_file_bytes, None);
         let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files  1024  524288  files\n";
         assert_eq!(parse_max_fds(limits), Some(1024));
-        assert_eq!(parse_max_fds("Max open files unlimited unlimited files"), None);
-        assert_eq!(parse_boot_time("cpu 1\nbtime 1700000000\n"), Some(1_700_000_000.0));
+        assert_eq!(
+            parse_max_fds("Max open files unlimited unlimited files"),
+            None
+        );
+        assert_eq!(
+            parse_boot_time("cpu 1\nbtime 1700000000\n"),
+            Some(1_700_000_000.0)
+        );
     }
 
     #[test]

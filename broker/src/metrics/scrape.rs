@@ -101,19 +101,41 @@ impl Collector for Scrape {
         };
         gauge(&mut encoder, "topics", "Topics that exist", self.topics)?;
         let online = self.partitions.len() as u64;
-        gauge(&mut encoder, "partitions", "Partitions that are online here", online)?;
+        gauge(
+            &mut encoder,
+            "partitions",
+            "Partitions that are online here",
+            online,
+        )?;
         let help = "Partitions whose storage failed or is damaged";
-        gauge(&mut encoder, "partitions_offline", help, self.partitions_offline)?;
+        gauge(
+            &mut encoder,
+            "partitions_offline",
+            help,
+            self.partitions_offline,
+        )?;
         let help = "Request bytes in flight that are paid for";
         gauge(&mut encoder, "in_flight_bytes", help, self.in_flight_bytes)?;
         let help = "Most request bytes that may be in flight";
-        gauge(&mut encoder, "in_flight_bytes_limit", help, self.in_flight_bytes_max)?;
+        gauge(
+            &mut encoder,
+            "in_flight_bytes_limit",
+            help,
+            self.in_flight_bytes_max,
+        )?;
         let help = "Connections that wait until request bytes are given back";
-        gauge(&mut encoder, "admission_waiting", help, self.admission_waiting)?;
+        gauge(
+            &mut encoder,
+            "admission_waiting",
+            help,
+            self.admission_waiting,
+        )?;
         let help = "Whether appends are refused because the disk is nearly full";
         gauge(&mut encoder, "disk_low", help, u64::from(self.disk_is_low))?;
         self.encode_partitions(&mut encoder)?;
-        self.storage.as_ref().map_or(Ok(()), |storage| storage.encode(&mut encoder))
+        self.storage
+            .as_ref()
+            .map_or(Ok(()), |storage| storage.encode(&mut encoder))
     }
 }
 
@@ -121,20 +143,30 @@ impl Scrape {
     fn encode_partitions(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&PartitionScrape) -> u64;
         let families: [(&str, &str, Read); 6] = [
-            ("partition_log_start", "First offset that is kept", |p| p.log_start),
+            ("partition_log_start", "First offset that is kept", |p| {
+                p.log_start
+            }),
             (
                 "partition_high_watermark",
                 "Offset behind the last record that readers see",
                 |p| p.high_watermark,
             ),
-            ("partition_log_end", "Offset behind the last record", |p| p.log_end),
+            ("partition_log_end", "Offset behind the last record", |p| {
+                p.log_end
+            }),
             (
                 "partition_durable_end",
                 "Offset behind the last record that the disk has",
                 |p| p.durable_end,
             ),
-            ("partition_size_bytes", "Bytes of the partition's segments", |p| p.size_bytes),
-            ("partition_segments", "Segments of the partition", |p| p.segments),
+            (
+                "partition_size_bytes",
+                "Bytes of the partition's segments",
+                |p| p.size_bytes,
+            ),
+            ("partition_segments", "Segments of the partition", |p| {
+                p.segments
+            }),
         ];
         for (name, help, read) in families {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -153,7 +185,11 @@ impl Scrape {
 impl StorageScrape {
     fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let counters = [
-            ("sync_failures", "Syncs of segment files that failed", self.sync_failures),
+            (
+                "sync_failures",
+                "Syncs of segment files that failed",
+                self.sync_failures,
+            ),
             (
                 "segments_prepared",
                 "Segments that were ready before they were needed",
@@ -164,7 +200,11 @@ impl StorageScrape {
                 "Times that an append had to make a segment ready itself",
                 self.segments_late,
             ),
-            ("disk_full", "Appends that found no space on the disk", self.disk_full),
+            (
+                "disk_full",
+                "Appends that found no space on the disk",
+                self.disk_full,
+            ),
         ];
         for (name, help, value) in counters {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

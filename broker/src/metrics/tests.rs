@@ -2,7 +2,8 @@ use super::*;
 use highwater_protocol::ids::TopicName;
 
 fn line<'a>(text: &'a str, start: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(start)?.strip_prefix(' '))
+    text.lines()
+        .find_map(|line| line.strip_prefix(start)?.strip_prefix(' '))
 }
 
 #[test]
@@ -26,24 +27,42 @@ fn what_was_observed_is_rendered() {
 
     let text = metrics.render(Scrape::default());
     let value = |start| line(&text, start);
-    assert_eq!(value("highwater_requests_total{api=\"Produce\"}"), Some("2"));
+    assert_eq!(
+        value("highwater_requests_total{api=\"Produce\"}"),
+        Some("2")
+    );
     assert_eq!(value("highwater_requests_total{api=\"Hello\"}"), Some("0"));
     let errors = |code| {
-        line(&text, &format!("highwater_request_errors_total{{api=\"Fetch\",code=\"{code}\"}}"))
+        line(
+            &text,
+            &format!("highwater_request_errors_total{{api=\"Fetch\",code=\"{code}\"}}"),
+        )
     };
     assert_eq!(errors("Busy"), Some("1"));
     assert_eq!(errors("Unrecognized"), Some("1"));
-    assert_eq!(value("highwater_produce_refused_total{code=\"DiskFull\"}"), Some("1"));
+    assert_eq!(
+        value("highwater_produce_refused_total{code=\"DiskFull\"}"),
+        Some("1")
+    );
     let bucket = |le| {
         let labels = format!("{{le=\"{le}\",api=\"Produce\"}}");
-        line(&text, &format!("highwater_request_duration_seconds_bucket{labels}"))
+        line(
+            &text,
+            &format!("highwater_request_duration_seconds_bucket{labels}"),
+        )
     };
     assert_eq!(bucket("0.000002"), Some("0"), "{text}");
     assert_eq!(bucket("0.000004"), Some("1"));
     assert_eq!(bucket("67.108864"), Some("1"));
     assert_eq!(bucket("+Inf"), Some("2"));
-    assert_eq!(value("highwater_request_duration_seconds_count{api=\"Produce\"}"), Some("2"));
-    assert_eq!(value("highwater_request_duration_seconds_sum{api=\"Produce\"}"), Some("100.000003"));
+    assert_eq!(
+        value("highwater_request_duration_seconds_count{api=\"Produce\"}"),
+        Some("2")
+    );
+    assert_eq!(
+        value("highwater_request_duration_seconds_sum{api=\"Produce\"}"),
+        Some("100.000003")
+    );
     assert_eq!(value("highwater_received_bytes_total"), Some("30"));
     assert_eq!(value("highwater_sent_bytes_total"), Some("5"));
     assert_eq!(value("highwater_produced_bytes_total"), Some("100"));
@@ -51,7 +70,10 @@ fn what_was_observed_is_rendered() {
     assert_eq!(value("highwater_connections"), Some("1"));
     assert_eq!(value("highwater_connections_opened_total"), Some("2"));
     assert_eq!(value("highwater_connections_refused_total"), Some("1"));
-    assert_eq!(value("highwater_disk_free_bytes"), Some("9223372036854775807"));
+    assert_eq!(
+        value("highwater_disk_free_bytes"),
+        Some("9223372036854775807")
+    );
     assert!(value("process_resident_memory_bytes").is_some());
     assert!(value("process_cpu_seconds_total").is_some());
     assert!(value("process_open_fds").is_some());
@@ -79,7 +101,10 @@ fn the_state_of_the_moment_is_rendered() {
         admission_waiting: 4,
         disk_is_low: true,
         storage: Some(StorageScrape {
-            sync_durations: DurationBuckets { buckets: vec![(0.001, 5), (0.01, 1)], sum_seconds: 0.5 },
+            sync_durations: DurationBuckets {
+                buckets: vec![(0.001, 5), (0.01, 1)],
+                sum_seconds: 0.5,
+            },
             sync_failures: 1,
             segments_prepared: 8,
             segments_late: 2,
@@ -105,8 +130,14 @@ fn the_state_of_the_moment_is_rendered() {
     assert_eq!(value("highwater_disk_low"), Some("1"));
     assert_eq!(value("highwater_segments_late_total"), Some("2"));
     assert_eq!(value("highwater_disk_full_total"), Some("6"));
-    assert_eq!(value("highwater_sync_duration_seconds_bucket{le=\"0.01\"}"), Some("6"));
-    assert_eq!(value("highwater_sync_duration_seconds_bucket{le=\"+Inf\"}"), Some("6"));
+    assert_eq!(
+        value("highwater_sync_duration_seconds_bucket{le=\"0.01\"}"),
+        Some("6")
+    );
+    assert_eq!(
+        value("highwater_sync_duration_seconds_bucket{le=\"+Inf\"}"),
+        Some("6")
+    );
     assert_eq!(value("highwater_sync_duration_seconds_count"), Some("6"));
 }
 
@@ -124,13 +155,19 @@ fn nothing_is_global() {
 fn the_text_is_well_formed() {
     let metrics = Metrics::new();
     metrics.request_failed(ApiKey::Hello, ErrorCode::Busy);
-    let text = metrics.render(Scrape { storage: Some(StorageScrape::default()), ..Scrape::default() });
+    let text = metrics.render(Scrape {
+        storage: Some(StorageScrape::default()),
+        ..Scrape::default()
+    });
     let mut described = std::collections::BTreeSet::new();
     let mut current = String::new();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             current = rest.split(' ').next().unwrap().to_owned();
-            assert!(described.insert(current.clone()), "{current} is described twice");
+            assert!(
+                described.insert(current.clone()),
+                "{current} is described twice"
+            );
         } else if !line.starts_with('#') {
             assert!(line.starts_with(&current), "{line} stands under {current}");
             let (_, value) = line.rsplit_once(' ').unwrap();
