@@ -25,6 +25,7 @@ mod field;
 mod file;
 mod load;
 mod origin;
+mod reference;
 #[cfg(test)]
 mod reference_tests;
 mod refused;
@@ -41,9 +42,10 @@ pub use broker::{
 };
 pub use environment::{ENVIRONMENT_PREFIX, variable};
 pub use error::{ConfigErrors, Fault};
-pub use explain::{Explanation, explain, reference_file};
+pub use explain::{Explanation, explain};
 pub use load::{Flag, LoadOptions, Loaded, Origins, load, load_text};
 pub use origin::Origin;
+pub use reference::{reference_document, reference_file};
 pub use setting::{Choice, Kind, Setting, ValueError};
 pub use table::{SETTINGS, find};
 pub use topic::{

@@ -3,20 +3,25 @@
 use std::path::Path;
 
 use crate::table::Place;
-use crate::{BrokerConfig, SETTINGS, TopicConfig, explain, load_text, reference_file, variable};
+use crate::{
+    BrokerConfig, SETTINGS, TopicConfig, explain, load_text, reference_document, reference_file,
+    variable,
+};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/highwater.toml");
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIG.md");
 
 #[test]
-fn the_file_is_what_the_table_says() {
-    if std::env::var_os("HIGHWATER_TEST_BLESS").is_some() {
-        std::fs::write(FILE, reference_file()).unwrap();
+fn the_files_are_what_the_table_says() {
+    for (path, expected) in [(FILE, reference_file()), (DOCUMENT, reference_document())] {
+        if std::env::var_os("HIGHWATER_TEST_BLESS").is_some() {
+            std::fs::write(path, &expected).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(path).unwrap() == expected,
+            "{path} is out of date: HIGHWATER_TEST_BLESS=1 cargo test -p highwater-config"
+        );
     }
-    let text = std::fs::read_to_string(FILE).unwrap();
-    assert!(
-        text == reference_file(),
-        "config/highwater.toml is out of date: HIGHWATER_TEST_BLESS=1 cargo test -p highwater-config"
-    );
 }
 
 #[test]
@@ -162,4 +167,123 @@ fn explain_knows_names_aliases_and_variables() {
             .to_string()
             .contains("not supported yet")
     );
+}
+
+/// Odd texts for every setting: refused, or accepted as something that is written and read back as
+/// the same.
+#[test]
+fn whatever_is_accepted_reads_back_as_the_same() {
+    let odd = [
+        "",
+        " ",
+        "0",
+        "1",
+        "-1",
+        "00",
+        "1_0",
+        "_1",
+        "1_",
+        "0x1",
+        "1e3",
+        "1.",
+        ".1",
+        "1.5",
+        "+1",
+        "~",
+        "NaN",
+        "18446744073709551615",
+        "18446744073709551616",
+        "4294967296",
+        "2147483648",
+        "1s",
+        "1 s",
+        "1h30m",
+        "1.5h",
+        "90m",
+        "0s",
+        "1w",
+        "1000000000d",
+        "1KiB",
+        "1.5MiB",
+        "1 GB",
+        "0.1KiB",
+        "16777216TiB",
+        "unlimited",
+        "UNLIMITED",
+        "auto",
+        "none",
+        "off",
+        "a:1",
+        "a:0",
+        "[::1]:7",
+        "PLAINTEXT://a:1",
+        "plaintext://",
+        "a:1,b:2",
+        ",",
+        ",,a:1,",
+        "ä",
+        "\u{202e}",
+        "\0",
+        "\n",
+        "'",
+        "\"",
+        "a=b",
+        "info",
+        "info,a=b",
+        "a::b=TRACE",
+        "text",
+        "producer",
+        "Delete",
+        "compact",
+        "🦀:1",
+        "x\u{7f}",
+    ];
+    for setting in SETTINGS {
+        for text in odd {
+            for name in std::iter::once(&setting.key).chain(setting.aliases) {
+                let Ok(value) = setting.parse(name, text) else {
+                    continue;
+                };
+                let written = setting.render(&value);
+                let again = setting.parse(setting.key, &written);
+                assert_eq!(
+                    again,
+                    Ok(value.clone()),
+                    "{name} = {text:?} was written {written:?}"
+                );
+                setting.check_range(&value).unwrap();
+                let mut config = BrokerConfig::default();
+                match setting.place {
+                    Place::Broker { put, .. } => put(&mut config, value),
+                    Place::Topic { put, .. } => put(&mut config.topic_defaults, value),
+                }
+                let _ = config.validate();
+            }
+        }
+    }
+}
+
+/// A file with some bytes changed is refused or accepted, and never worse.
+#[test]
+fn damaged_files_do_no_harm() {
+    let text = reference_file().into_bytes();
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = |below: usize| {
+        // Xorshift: any sequence does, the same one each time.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    };
+    for _ in 0..100 {
+        let mut damaged = text.clone();
+        for _ in 0..=next(8) {
+            let at = next(damaged.len());
+            damaged[at] = b"\n\"'[]{}=.,#\\0x-\x00\xff"[next(17)];
+        }
+        let damaged = String::from_utf8_lossy(&damaged);
+        if let Err(errors) = load_text(Path::new("x"), &damaged) {
+            assert!(!errors.faults().is_empty() && !errors.to_string().is_empty());
+        }
+    }
 }

@@ -159,14 +159,14 @@ pub static SETTINGS: &[Setting] = settings! {
     "Where this broker stands, such as a rack or an availability zone. Shown in cluster descriptions."
 
     "data.dir" => broker data_dir, Kind::Path, "./highwater-data", aliases ["log.dirs", "log.dir"];
-    "Directory of everything that the broker keeps. Created if missing; locked while the broker runs; must not be shared or lie in memory."
+    "Directory of everything that the broker keeps. Created if missing; locked while the broker runs; must not be shared between brokers."
 
     "listen" => broker listen, Kind::Address { port_zero: true }, "127.0.0.1:7171", aliases ["listeners"];
     "Address on which clients connect. The default admits only this machine, since there is no authentication yet; 0.0.0.0:7171 admits everyone who can reach the port. Port 0 takes any free one."
 
     "advertised.listen" => broker advertised_listen, Kind::Address { port_zero: false }, "auto",
         none "auto", aliases ["advertised.listeners"];
-    "Address that clients are told to connect to, where it differs from `listen` (containers, port forwarding). With auto it is the address listened on, and where that is a wildcard, the one on which the client reached the broker."
+    "Address that clients are told to connect to, where it differs from `listen` (containers, port forwarding). With auto it is the address listened on. Set it when that is a wildcard such as 0.0.0.0 and clients run on other machines: they cannot connect to a wildcard."
 
     "shutdown.timeout" => broker shutdown_timeout, time(0, HOUR), "30s";
     "How long requests in flight may take to finish after SIGTERM or SIGINT. What is left then is cut off; logs are flushed and marked clean in any case."
@@ -174,7 +174,7 @@ pub static SETTINGS: &[Setting] = settings! {
     "admin.listen" => broker admin.listen, Kind::Address { port_zero: true }, "127.0.0.1:7180", none "off";
     "Address of the admin HTTP endpoint: health, metrics, topics. It has no authentication, so keep it private; off opens none."
 
-    "admin.connections.max" => broker admin.connections_max, number(1, 100_000), "256";
+    "admin.connections.max" => broker admin.connections_max, number(1, 100_000), "64";
     "Most connections of the admin endpoint at a time. More wait until one is free."
 
     "admin.request.bytes.max" => broker admin.request_bytes_max, size(KIB, 64 * MIB), "1MiB";
@@ -226,7 +226,7 @@ pub static SETTINGS: &[Setting] = settings! {
     "A connection without a request for this long is closed; clients connect again when they need to."
 
     "network.handshake.timeout" => broker network.handshake_timeout, time(100, HOUR), "10s";
-    "How long a new connection may take to send its first request, and how long a request may take to arrive once it has begun. Keeps connections that never say anything from holding a place."
+    "How long a new connection may take to say Hello. Keeps connections that never say anything from holding a place."
 
     "storage.recovery.threads" => broker storage.recovery_threads, number(1, 1024), "auto", none "auto",
         aliases ["num.recovery.threads.per.data.dir"];
