@@ -1,1 +1,57 @@
-//! Highwater storage.
+//! Bytes on disk: the logs of a broker, in memory-mapped segment files.
+//!
+//! Synchronous, without network and without a clock: times are passed in. It knows offsets, batches
+//! and files; it does not know brokers, replicas or protocols. `docs/STORAGE.md` has the formats to
+//! the byte and the rules with the tests that hold them.
+//!
+//! - `engine` a data directory with its logs; `background` its threads; `identity` who it is
+//! - `log` one partition: appending; `read`, `flush`, `trim` the other operations on it;
+//!   `retention` what to delete, as a pure function
+//! - `segment` one file of batches; `tail` how it grows; `map` its memory, with all `unsafe`
+//! - `offset_index`, `time_index`, `seal`, `checkpoint`, `epoch_checkpoint`,
+//!   `partition_meta` the other files; `small_file` how small ones are replaced; `layout` names
+//! - `recovery` opening after a crash, `scan` verifying batches
+//! - `disk` the seam to the file system
+
+mod background;
+pub mod checkpoint;
+pub mod disk;
+mod engine;
+mod epoch_checkpoint;
+mod error;
+mod flush;
+mod identity;
+pub mod layout;
+mod log;
+pub mod map;
+mod offset_index;
+mod options;
+mod partition_meta;
+mod read;
+mod recovery;
+pub mod retention;
+mod scan;
+mod seal;
+mod segment;
+mod small_file;
+mod stats;
+mod tail;
+mod time_index;
+mod trim;
+
+pub use background::DurableCallback;
+pub use engine::{Engine, OpenResult, OpenedLog, RecoveryProgress};
+pub use epoch_checkpoint::{EpochCache, EpochEnd};
+pub use error::{
+    AppendError, Damage, DamageKind, IoError, OfflineReason, OpenError, ReadError, StorageError,
+};
+pub use identity::DirId;
+pub use log::{Appended, Log, LogHealth};
+pub use options::{Background, Durability, EngineOptions, LogOptions};
+pub use partition_meta::PartitionMeta;
+pub use read::ReadSlice;
+pub use recovery::RecoveryReport;
+pub use seal::Seal;
+pub use small_file::SmallFileError;
+pub use stats::{EngineStats, SYNC_LATENCY_BOUNDS_US};
+pub use trim::RetentionOutcome;

@@ -1,0 +1,383 @@
+//! Making a log durable: group commit, checkpoints, seals.
+//!
+//! One sync serves everyone who asked before it looked at the end of the log; appends go on
+//! meanwhile. The order in which things become durable:
+//!
+//! 1. names in the directory, 2. the bytes, oldest segment first, 3. `durable end` moves and waiters
+//!    are told, 4. leader epochs, 5. index entries (written, not synced: they are checked when read),
+//!    6. the checkpoint with the new recovery point.
+//!
+//! **A sync that failed is never repeated.** The kernel has marked the pages clean, so a second one
+//! would succeed and prove nothing. The log goes offline, and a note is left for the next start not
+//! to believe the page cache.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use highwater_protocol::ids::{LeaderEpoch, Offset};
+
+use crate::background::FlushReason;
+use crate::checkpoint::{self, RecoveryPoint};
+use crate::error::{IoError, OfflineReason, StorageError};
+use crate::layout::{self, SegmentFileKind};
+use crate::log::{Log, SyncState};
+use crate::seal::Seal;
+use crate::segment::{Segment, SegmentIndex};
+use crate::small_file;
+use crate::stats::count;
+use crate::tail::to_usize;
+use crate::time_index::IndexBuilder;
+
+/// A requested sync writes the checkpoint when the last one is older than this.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// Or when this many bytes would have to be scanned.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// How much is summed at once for a seal.
+const SEAL_STEP: u64 = 1 << 20;
+
+/// What a sync has to cover.
+struct Dirty {
+    point: RecoveryPoint,
+    names: bool,
+    epochs: bool,
+    segments: Vec<(Arc<Segment>, u64)>,
+}
+
+impl Log {
+    /// Makes everything that was appended durable and returns the end of it.
+    ///
+    /// # Errors
+    /// The log is offline, or goes offline because the sync failed.
+    pub fn flush(&self) -> Result<Offset, StorageError> {
+        self.sync_now(FlushReason::Timer)
+    }
+
+    pub(crate) fn sync_now(&self, reason: FlushReason) -> Result<Offset, StorageError> {
+        let before = self.durable_end();
+        let mut sync = self.sync.lock();
+        let durable = self.sync_locked(&mut sync, reason)?;
+        drop(sync);
+        if durable > before {
+            self.notify_durable();
+        }
+        Ok(durable)
+    }
+
+    /// Syncs with the lock held.
+    pub(crate) fn sync_locked(
+        &self,
+        sync: &mut SyncState,
+        reason: FlushReason,
+    ) -> Result<Offset, StorageError> {
+        self.check_online().map_err(StorageError::Offline)?;
+        let dirty = self.take_dirty();
+        let bytes = match self.sync_data(&dirty) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                count(&self.shared.counters.sync_failures);
+                self.leave_note(&error);
+                let reason = self.go_offline(OfflineReason::SyncFailed(error));
+                return Err(StorageError::Offline(reason));
+            }
+        };
+        for (segment, to) in &dirty.segments {
+            segment.synced_bytes.fetch_max(*to, Ordering::AcqRel);
+        }
+        let point = dirty.point;
+        self.durable.fetch_max(point.offset.get(), Ordering::AcqRel);
+        if bytes > 0 || point != sync.checkpoint.recovery_point {
+            sync.checkpoint_dirty = true;
+        }
+        self.check();
+        if dirty.epochs {
+            self.write_epochs(sync)?;
+        }
+        if sync.checkpoint_dirty && self.checkpoint_is_due(sync, &point, reason) {
+            self.write_checkpoint(sync, point)?;
+        } else if sync.checkpoint_dirty {
+            // The last sync of a burst leaves the checkpoint behind; the timer brings it up.
+            self.arm_timer(u64::try_from(CHECKPOINT_INTERVAL.as_millis()).unwrap_or(1000));
+        }
+        Ok(point.offset)
+    }
+
+    /// Looks at what there is to sync, in one moment.
+    fn take_dirty(&self) -> Dirty {
+        let mut writer = self.writer.lock();
+        let point = self.present_point(&writer);
+        let names = std::mem::take(&mut writer.names_dirty);
+        let epochs = writer.epochs_dirty;
+        let list = self.segment_list();
+        drop(writer);
+        let mut segments: Vec<_> = list
+            .iter()
+            .rev()
+            .map(|segment| (Arc::clone(segment), segment.log_bytes()))
+            .take_while(|(segment, to)| {
+                segment.synced_bytes.load(Ordering::Acquire) < *to || segment.tail().is_some()
+            })
+            .filter(|(segment, to)| segment.synced_bytes.load(Ordering::Acquire) < *to)
+            .collect();
+        segments.reverse();
+        Dirty {
+            point,
+            names,
+            epochs,
+            segments,
+        }
+    }
+
+    fn sync_data(&self, dirty: &Dirty) -> Result<u64, IoError> {
+        let disk = self.shared.disk();
+        if dirty.names {
+            disk.sync_dir(&self.dir)
+                .map_err(IoError::on("sync", &self.dir))?;
+        }
+        let mut bytes = 0;
+        for (segment, to) in &dirty.segments {
+            let from = segment.synced_bytes.load(Ordering::Acquire);
+            let path = segment.path(SegmentFileKind::Log);
+            let began = Instant::now();
+            match segment.tail() {
+                Some(tail) => {
+                    let range = to_usize(from)..to_usize(*to);
+                    tail.file
+                        .sync_mapped(&tail.map, range)
+                        .map_err(IoError::on("sync", &path))?;
+                }
+                None => {
+                    // Recovered, and not written since.
+                    let file = disk.open(&path).map_err(IoError::on("open", &path))?;
+                    file.sync_data().map_err(IoError::on("sync", &path))?;
+                }
+            }
+            self.shared.counters.on_sync(*to - from, began.elapsed());
+            bytes += *to - from;
+        }
+        Ok(bytes)
+    }
+
+    /// Tells the next start that the page cache of this log lies.
+    fn leave_note(&self, error: &IoError) {
+        let path = self.dir.join(layout::POISONED);
+        let text = format!("{error}\ndurable end: {}\n", self.durable_end());
+        if let Err(error) = small_file::replace(self.shared.disk(), &path, text.as_bytes()) {
+            tracing::error!(%error, "cannot leave a note about the failed sync");
+        }
+    }
+
+    fn checkpoint_is_due(
+        &self,
+        sync: &SyncState,
+        point: &RecoveryPoint,
+        reason: FlushReason,
+    ) -> bool {
+        let last = &sync.checkpoint.recovery_point;
+        reason == FlushReason::Timer
+            || !self.shared.has_threads()
+            || point.segment != last.segment
+            || point.position.saturating_sub(last.position) >= CHECKPOINT_BYTES
+            || sync
+                .last_checkpoint
+                .is_none_or(|at| at.elapsed() >= CHECKPOINT_INTERVAL)
+    }
+
+    /// Makes the epochs durable. Before the recovery point moves past the start of one.
+    pub(crate) fn write_epochs(&self, _sync: &mut SyncState) -> Result<(), IoError> {
+        let epochs = {
+            let mut writer = self.writer.lock();
+            writer.epochs_dirty = false;
+            self.epochs.read().clone()
+        };
+        let path = self.dir.join(layout::LEADER_EPOCHS);
+        let answer = epochs.write(self.shared.disk(), &path);
+        if answer.is_err() {
+            self.writer.lock().epochs_dirty = true;
+        }
+        answer
+    }
+
+    /// Writes index entries up to the point, then the checkpoint.
+    pub(crate) fn write_checkpoint(
+        &self,
+        sync: &mut SyncState,
+        point: RecoveryPoint,
+    ) -> Result<(), IoError> {
+        self.write_index_entries(sync, &point)?;
+        let path = self.dir.join(layout::CHECKPOINT);
+        sync.checkpoint.sequence += 1;
+        sync.checkpoint.log_start = self.log_start();
+        sync.checkpoint.high_watermark = self.high_watermark_checkpoint();
+        let mut point = point;
+        if point.offset < sync.checkpoint.log_start {
+            point = RecoveryPoint::at_start(sync.checkpoint.log_start);
+        }
+        sync.checkpoint.recovery_point = point;
+        let first = sync.last_checkpoint.is_none();
+        checkpoint::write(self.shared.disk(), &path, &sync.checkpoint)?;
+        if first {
+            self.shared
+                .disk()
+                .sync_dir(&self.dir)
+                .map_err(IoError::on("sync", &self.dir))?;
+        }
+        sync.checkpoint_dirty = false;
+        sync.last_checkpoint = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Appends to the index files what the active segment got since they were written last.
+    fn write_index_entries(
+        &self,
+        sync: &mut SyncState,
+        point: &RecoveryPoint,
+    ) -> Result<(), IoError> {
+        let list = self.segment_list();
+        let Some(segment) = list.last().filter(|last| last.base == point.segment) else {
+            return Ok(());
+        };
+        if sync.index_written.0 != segment.base {
+            sync.index_written = (segment.base, 0, 0);
+        }
+        let (_, offsets_done, times_done) = sync.index_written;
+        let Some((offsets, times)) = segment.index_since(offsets_done, times_done) else {
+            return Ok(());
+        };
+        let disk = self.shared.disk();
+        for (kind, done, bytes) in [
+            (SegmentFileKind::Index, offsets_done, &offsets),
+            (SegmentFileKind::TimeIndex, times_done, &times),
+        ] {
+            if bytes.is_empty() {
+                continue;
+            }
+            let path = segment.path(kind);
+            // What an earlier segment of the same name left is not continued.
+            let file = if done == 0 {
+                disk.create(&path)
+            } else {
+                disk.open(&path)
+            };
+            file.and_then(|file| file.write_all_at(bytes, done as u64))
+                .map_err(IoError::on("write", &path))?;
+        }
+        sync.index_written = (
+            segment.base,
+            offsets_done + offsets.len(),
+            times_done + times.len(),
+        );
+        Ok(())
+    }
+
+    // ---- seals ----
+
+    /// Background: seals the finished segments, oldest first. A full disk makes it stop; the next
+    /// roll tries again.
+    pub(crate) fn seal_finished(&self) {
+        self.seal_started();
+        let mut sync = self.sync.lock();
+        if let Err(error) = self.seal_locked(&mut sync) {
+            tracing::warn!(log = %self.dir.display(), %error, "cannot seal; the next roll tries again");
+        }
+    }
+
+    pub(crate) fn seal_locked(&self, sync: &mut SyncState) -> Result<(), StorageError> {
+        self.check_online().map_err(StorageError::Offline)?;
+        let finished: Vec<_> = {
+            let writer = self.writer.lock();
+            let active = writer.active.as_ref().map(|active| active.segment.base);
+            let list = self.segment_list();
+            let last = list.last().map(|last| last.base);
+            list.iter()
+                .filter(|segment| !segment.is_sealed())
+                // The last one may be resumed, unless something was cut from it.
+                .filter(|segment| Some(segment.base) != active.or(last))
+                .map(Arc::clone)
+                .collect()
+        };
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let before = self.durable_end();
+        self.sync_locked(sync, FlushReason::Timer)?;
+        if self.durable_end() > before {
+            self.notify_durable();
+        }
+        for segment in finished {
+            self.seal_segment(&segment)?;
+        }
+        Ok(())
+    }
+
+    /// Writes indexes and seal of one segment whose bytes are durable.
+    pub(crate) fn seal_segment(&self, segment: &Arc<Segment>) -> Result<(), StorageError> {
+        let log_bytes = segment.log_bytes();
+        debug_assert!(segment.synced_bytes.load(Ordering::Acquire) >= log_bytes);
+        let path = segment.path(SegmentFileKind::Log);
+        if let Some(tail) = segment.tail() {
+            tail.close(&path, log_bytes)?;
+        }
+        let log_crc = self.log_crc(segment, log_bytes)?;
+        let Some((offsets, times)) = segment.index_since(0, 0) else {
+            return Ok(());
+        };
+        let disk = self.shared.disk();
+        // Replaced, not rewritten: an older index file of that name may be mapped by a reader.
+        for (kind, bytes) in [
+            (SegmentFileKind::Index, &offsets),
+            (SegmentFileKind::TimeIndex, &times),
+        ] {
+            small_file::replace_unsynced_name(disk, &segment.path(kind), bytes)?;
+        }
+        let IndexBuilder { offsets, times } = IndexBuilder::resume(offsets, times);
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).expect("an index is small");
+        let seal = Seal {
+            base_offset: segment.base,
+            end_offset: segment.end(),
+            log_bytes,
+            max_timestamp_ms: segment.max_timestamp_ms().unwrap_or(0),
+            last_epoch: LeaderEpoch::new(segment.last_epoch.load(Ordering::Relaxed)),
+            log_crc,
+            index_bytes: length(&offsets),
+            index_crc: crc32fast::hash(&offsets),
+            time_index_bytes: length(&times),
+            time_index_crc: crc32fast::hash(&times),
+        };
+        seal.write(disk, &segment.path(SegmentFileKind::Seal))?;
+        segment.set_index(SegmentIndex::Sealed(seal, None));
+        segment.detach_tail();
+        self.shared.maps.on_mapped(segment);
+        count(&self.shared.counters.segments_sealed);
+        Ok(())
+    }
+
+    /// The checksum of the batches of a segment.
+    pub(crate) fn log_crc(
+        &self,
+        segment: &Arc<Segment>,
+        log_bytes: u64,
+    ) -> Result<u32, StorageError> {
+        let path = segment.path(SegmentFileKind::Log);
+        let map = self.map_of(segment).map_err(|error| match error {
+            crate::error::ReadError::Io(error) => StorageError::Io(error),
+            other => StorageError::Io(IoError {
+                action: "read",
+                path: path.clone(),
+                source: io::Error::other(other.to_string()),
+            }),
+        })?;
+        let mut crc = crc32fast::Hasher::new();
+        let mut at = 0;
+        while at < log_bytes {
+            let to = (at + SEAL_STEP).min(log_bytes);
+            let range = to_usize(at)..to_usize(to);
+            map.populate_read(range.clone())
+                .map_err(IoError::on("read", &path))?;
+            crc.update(map.bytes(range));
+            at = to;
+        }
+        Ok(crc.finalize())
+    }
+}

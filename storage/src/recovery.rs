@@ -1,0 +1,712 @@
+//! Opening a log: what lies on the disk becomes a log that can be trusted, or a refusal.
+//!
+//! Sealed segments and everything before the recovery point had been synced; they are not read. From
+//! the recovery point on each batch is verified. The first bad one decides:
+//!
+//! - at or behind the recovery point it is a torn tail: never acknowledged as durable. It is cut,
+//!   and what lies behind it, valid or not;
+//! - before it, bytes are gone that had been durable: [`Damage`]. Nothing is cut, deleted or
+//!   repaired; the log stays closed and its files stay as they are.
+//!
+//! Recovery is idempotent: interrupted at any step, the next one comes to the same result.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use highwater_protocol::ids::{LeaderEpoch, Offset, Timestamp};
+use highwater_protocol::record_batch::{BATCH_HEADER_BYTES, BatchHeader};
+
+use crate::background::Shared;
+use crate::checkpoint::{self, Checkpoint, RecoveryPoint};
+use crate::disk::{Disk, DiskFile};
+use crate::epoch_checkpoint::EpochCache;
+use crate::error::{Damage, DamageKind, IoError, OpenError};
+use crate::identity::ClosedLog;
+use crate::layout::{self, SegmentFileKind, parse_segment_name, segment_path};
+use crate::log::{Log, LogParts};
+use crate::options::LogOptions;
+use crate::partition_meta::PartitionMeta;
+use crate::scan::{ScanStart, look_behind, scan};
+use crate::seal::Seal;
+use crate::segment::{Segment, SegmentIndex, SegmentState};
+use crate::small_file;
+use crate::time_index::IndexBuilder;
+use crate::trim::remove_if_there;
+use crate::{offset_index, time_index};
+
+/// What opening a log found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RecoveryReport {
+    /// It was closed in order and is exactly as it was then.
+    pub clean: bool,
+    /// A sync had failed in the session before: the page cache was not believed.
+    pub was_poisoned: bool,
+    /// Segments of the log.
+    pub segments: usize,
+    /// Bytes of batches that were read and verified.
+    pub scanned_bytes: u64,
+    /// Bytes behind the last valid batch that were cut: a torn tail.
+    pub cut_bytes: u64,
+    /// Valid batches behind the first bad one that were cut with it. Never durable; many of them
+    /// mean that the disk loses writes.
+    pub cut_valid_batches: u64,
+    /// Whole segments behind the first bad batch that were removed.
+    pub removed_segments: usize,
+    /// Whether index entries had to be made again.
+    pub index_rebuilt: bool,
+    /// End of the log.
+    pub end: Offset,
+}
+
+/// What all recoveries of a start share.
+pub(crate) struct Recovery<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) dir: &'a Path,
+    pub(crate) meta: PartitionMeta,
+    pub(crate) options: LogOptions,
+    pub(crate) closed: Option<ClosedLog>,
+    /// Told about bytes that were scanned.
+    pub(crate) on_scanned: &'a (dyn Fn(u64) + Sync),
+}
+
+/// A segment file that was found.
+struct Found {
+    base: Offset,
+    file_bytes: u64,
+    seal: Option<Seal>,
+}
+
+/// The result while it grows.
+struct Progress {
+    segments: Vec<Arc<Segment>>,
+    epochs: EpochCache,
+    expected: Offset,
+    epoch: Option<LeaderEpoch>,
+    report: RecoveryReport,
+    index_written: (Offset, usize, usize),
+    /// The rest of the segments is not part of the log.
+    cut: bool,
+}
+
+impl Recovery<'_> {
+    fn disk(&self) -> &dyn Disk {
+        self.shared.disk()
+    }
+
+    fn path(&self, base: Offset, kind: SegmentFileKind) -> std::path::PathBuf {
+        segment_path(self.dir, base, kind)
+    }
+
+    /// Opens the log.
+    pub(crate) fn run(self) -> Result<(Arc<Log>, RecoveryReport), OpenError> {
+        let disk = self.disk();
+        let (mut found, was_poisoned) = self.find_segments()?;
+        if was_poisoned {
+            self.distrust_cache(&found)?;
+        }
+        let checkpoint = checkpoint::read(disk, &self.dir.join(layout::CHECKPOINT))?;
+        let epochs = EpochCache::read(disk, &self.dir.join(layout::LEADER_EPOCHS))?;
+        let log_start = match (&checkpoint, found.first()) {
+            (Some(checkpoint), _) => checkpoint.log_start,
+            (None, first) => first.map_or(Offset::ZERO, |first| first.base),
+        };
+        let checkpoint = checkpoint.unwrap_or(Checkpoint {
+            log_start,
+            recovery_point: RecoveryPoint::at_start(log_start),
+            ..Checkpoint::default()
+        });
+        let point = self.durable_point(&checkpoint, &found);
+        self.remove_trimmed(&mut found, log_start)?;
+        if let Some(first) = found.first().filter(|first| first.base > log_start) {
+            return Err(self.missing(log_start, first.base, point.offset).into());
+        }
+        let rebuild_epochs = epochs.is_none() && !found.is_empty();
+        let mut progress = Progress {
+            segments: Vec::with_capacity(found.len()),
+            epochs: EpochCache::default(),
+            expected: found.first().map_or(log_start, |first| first.base),
+            epoch: None,
+            report: RecoveryReport {
+                was_poisoned,
+                ..RecoveryReport::default()
+            },
+            index_written: (Offset::ZERO, 0, 0),
+            cut: false,
+        };
+        let known_epochs = epochs.unwrap_or_default();
+        self.take_segments(&found, &point, rebuild_epochs, &known_epochs, &mut progress)?;
+        if progress.expected < point.offset || progress.expected < log_start {
+            let at = progress.expected;
+            return Err(self.missing(at, at, point.offset.max(log_start)).into());
+        }
+        self.finish(checkpoint, point, &known_epochs, progress)
+    }
+
+    /// Lists the directory and removes leftovers of unfinished operations.
+    fn find_segments(&self) -> Result<(Vec<Found>, bool), OpenError> {
+        let disk = self.disk();
+        let mut was_poisoned = false;
+        let mut kinds: BTreeMap<Offset, Vec<SegmentFileKind>> = BTreeMap::new();
+        for entry in disk.list(self.dir).map_err(IoError::on("list", self.dir))? {
+            was_poisoned |= entry.name == layout::POISONED;
+            if layout::is_leftover(&entry.name) {
+                let path = self.dir.join(&entry.name);
+                remove_if_there(disk, &path)?;
+            } else if let Some((base, kind)) = parse_segment_name(&entry.name) {
+                kinds.entry(base).or_default().push(kind);
+            }
+        }
+        let mut found = Vec::with_capacity(kinds.len());
+        for (base, kinds) in kinds {
+            if !kinds.contains(&SegmentFileKind::Log) {
+                // Left over from a removed segment.
+                for kind in kinds {
+                    remove_if_there(disk, &self.path(base, kind))?;
+                }
+                continue;
+            }
+            let path = self.path(base, SegmentFileKind::Log);
+            let file_bytes = disk.file_bytes(&path).map_err(IoError::on("stat", &path))?;
+            let seal = if kinds.contains(&SegmentFileKind::Seal) {
+                Seal::read(disk, &self.path(base, SegmentFileKind::Seal))?
+                    .filter(|seal| seal.base_offset == base)
+            } else {
+                None
+            };
+            found.push(Found {
+                base,
+                file_bytes,
+                seal,
+            });
+        }
+        Ok((found, was_poisoned))
+    }
+
+    /// After a failed sync the cache may show bytes that the disk does not have.
+    fn distrust_cache(&self, found: &[Found]) -> Result<(), OpenError> {
+        for segment in found.iter().filter(|segment| segment.seal.is_none()) {
+            let path = self.path(segment.base, SegmentFileKind::Log);
+            let file = self
+                .disk()
+                .open(&path)
+                .map_err(IoError::on("open", &path))?;
+            file.drop_cache()
+                .map_err(IoError::on("drop the cache of", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Everything before it had been synced: by the checkpoint, or by the newest seal.
+    fn durable_point(&self, checkpoint: &Checkpoint, found: &[Found]) -> RecoveryPoint {
+        let sealed = found
+            .iter()
+            .filter_map(|segment| segment.seal)
+            .map(|seal| seal.end_offset)
+            .max();
+        match sealed {
+            Some(end) if end > checkpoint.recovery_point.offset => RecoveryPoint::at_start(end),
+            _ => checkpoint.recovery_point,
+        }
+    }
+
+    /// Removes segments before the start of the log, whose removal was interrupted.
+    fn remove_trimmed(&self, found: &mut Vec<Found>, log_start: Offset) -> Result<(), OpenError> {
+        while found.len() > 1 && found[1].base <= log_start {
+            let trimmed = found.remove(0);
+            self.remove_segment(trimmed.base)?;
+        }
+        Ok(())
+    }
+
+    fn remove_segment(&self, base: Offset) -> Result<(), OpenError> {
+        for kind in [
+            SegmentFileKind::Seal,
+            SegmentFileKind::TimeIndex,
+            SegmentFileKind::Index,
+            SegmentFileKind::Log,
+        ] {
+            remove_if_there(self.disk(), &self.path(base, kind))?;
+        }
+        Ok(())
+    }
+
+    /// Takes one segment after the other, as long as they follow each other.
+    fn take_segments(
+        &self,
+        found: &[Found],
+        point: &RecoveryPoint,
+        rebuild_epochs: bool,
+        known_epochs: &EpochCache,
+        progress: &mut Progress,
+    ) -> Result<(), OpenError> {
+        for (n, segment) in found.iter().enumerate() {
+            if segment.base != progress.expected || progress.cut {
+                if progress.expected < point.offset {
+                    return Err(self
+                        .missing(progress.expected, segment.base, point.offset)
+                        .into());
+                }
+                self.remove_rest(&found[n..], progress)?;
+                break;
+            }
+            let next_base = found.get(n + 1).map(|next| next.base);
+            match segment.seal {
+                Some(seal) if next_base.is_none_or(|next| next == seal.end_offset) => {
+                    self.take_sealed(segment, seal, rebuild_epochs, progress)?;
+                }
+                _ => {
+                    self.take_unsealed(
+                        segment,
+                        next_base,
+                        point,
+                        rebuild_epochs,
+                        known_epochs,
+                        progress,
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Newest first, so that an interruption leaves a log without gap.
+    fn remove_rest(&self, rest: &[Found], progress: &mut Progress) -> Result<(), OpenError> {
+        for segment in rest.iter().rev() {
+            tracing::warn!(
+                path = %self.path(segment.base, SegmentFileKind::Log).display(),
+                bytes = segment.file_bytes,
+                "removing a segment behind the end of the valid log; it had not been synced"
+            );
+            progress.report.cut_bytes += segment.file_bytes;
+            progress.report.removed_segments += 1;
+            self.remove_segment(segment.base)?;
+        }
+        Ok(())
+    }
+
+    /// A sealed segment is believed after a look at its size.
+    fn take_sealed(
+        &self,
+        found: &Found,
+        seal: Seal,
+        rebuild_epochs: bool,
+        progress: &mut Progress,
+    ) -> Result<(), OpenError> {
+        let path = self.path(found.base, SegmentFileKind::Log);
+        if found.file_bytes < seal.log_bytes {
+            return Err(Damage {
+                file: path,
+                position: found.file_bytes,
+                offset: found.base,
+                recovery_point: seal.end_offset,
+                kind: DamageKind::FileTooShort {
+                    expected: seal.log_bytes,
+                    found: found.file_bytes,
+                },
+            }
+            .into());
+        }
+        if found.file_bytes > seal.log_bytes {
+            // Behind a truncated suffix. Nobody reads it any more.
+            let file = self
+                .disk()
+                .open(&path)
+                .map_err(IoError::on("open", &path))?;
+            file.set_len(seal.log_bytes)
+                .map_err(IoError::on("cut", &path))?;
+        }
+        if rebuild_epochs {
+            self.epochs_of_sealed(found.base, &seal, progress)?;
+        }
+        let state = SegmentState {
+            end_offset: seal.end_offset,
+            log_bytes: seal.log_bytes,
+            max_timestamp_ms: Some(seal.max_timestamp_ms),
+            first_append: None,
+            last_epoch: Some(seal.last_epoch),
+            synced_bytes: seal.log_bytes,
+            index: SegmentIndex::Sealed(seal, None),
+        };
+        progress
+            .segments
+            .push(Segment::new(Arc::from(self.dir), found.base, state));
+        progress.expected = seal.end_offset;
+        progress.epoch = Some(seal.last_epoch);
+        Ok(())
+    }
+
+    /// Epochs of a sealed segment, when their file is lost: usually it has only one.
+    fn epochs_of_sealed(
+        &self,
+        base: Offset,
+        seal: &Seal,
+        progress: &mut Progress,
+    ) -> Result<(), OpenError> {
+        let path = self.path(base, SegmentFileKind::Log);
+        let file = self
+            .disk()
+            .open_read_only(&path)
+            .map_err(IoError::on("open", &path))?;
+        let first = first_header(&*file).map_err(IoError::on("read", &path))?;
+        if let Some(first) = first.filter(|first| first.leader_epoch == Some(seal.last_epoch)) {
+            progress.epochs.assign(seal.last_epoch, first.base_offset);
+            return Ok(());
+        }
+        let start = ScanStart {
+            position: 0,
+            offset: base,
+            epoch: None,
+            end_offset: Some(seal.end_offset),
+            end_position: seal.log_bytes,
+        };
+        let end = scan(&*file, start, |_, header| {
+            progress
+                .epochs
+                .assign(header.leader_epoch.unwrap_or_default(), header.base_offset);
+        });
+        (self.on_scanned)(end.scanned_bytes);
+        match end.stopped_by {
+            None => Ok(()),
+            Some(kind) => {
+                let (position, offset) = (end.position, end.offset);
+                let recovery_point = seal.end_offset;
+                Err(Damage {
+                    file: path,
+                    position,
+                    offset,
+                    recovery_point,
+                    kind,
+                }
+                .into())
+            }
+        }
+    }
+
+    /// A segment without seal is verified from the recovery point on.
+    fn take_unsealed(
+        &self,
+        found: &Found,
+        next_base: Option<Offset>,
+        point: &RecoveryPoint,
+        rebuild_epochs: bool,
+        known_epochs: &EpochCache,
+        progress: &mut Progress,
+    ) -> Result<(), OpenError> {
+        let path = self.path(found.base, SegmentFileKind::Log);
+        let file = self
+            .disk()
+            .open(&path)
+            .map_err(IoError::on("open", &path))?;
+        let resumed = if rebuild_epochs {
+            None
+        } else {
+            self.resume_point(found, point)
+        };
+        let (mut index, mut newest, mut start) = (
+            IndexBuilder::default(),
+            None,
+            ScanStart {
+                position: 0,
+                offset: found.base,
+                epoch: progress.epoch,
+                end_offset: next_base,
+                end_position: found.file_bytes,
+            },
+        );
+        match resumed {
+            Some(resumed) => {
+                start.position = point.position;
+                start.offset = point.offset;
+                start.epoch = known_epochs
+                    .entries()
+                    .iter()
+                    .rev()
+                    .find(|(_, from)| *from < point.offset)
+                    .map(|(epoch, _)| *epoch)
+                    .or(progress.epoch);
+                newest = point.max_timestamp_ms;
+                index = resumed;
+            }
+            None => progress.report.index_rebuilt |= found.base < point.offset,
+        }
+        if !rebuild_epochs {
+            for (epoch, from) in known_epochs.entries() {
+                if *from < start.offset && *from >= found.base {
+                    progress.epochs.assign(*epoch, *from);
+                }
+            }
+        }
+        let kept_entries = index.clone();
+        let interval = self.options.index_interval_bytes;
+        let mut last_epoch = start.epoch;
+        let base = found.base;
+        let epochs = &mut progress.epochs;
+        let end = scan(&*file, start, |position, header| {
+            let relative = header.base_offset.records_since(base);
+            if let (Ok(relative_offset), Ok(position)) =
+                (u32::try_from(relative), u32::try_from(position))
+            {
+                let entry = offset_index::IndexEntry {
+                    relative_offset,
+                    position,
+                };
+                index.on_batch(interval, entry, newest);
+            }
+            newest = newest.max(Some(header.max_timestamp.millis()));
+            last_epoch = header.leader_epoch;
+            epochs.assign(header.leader_epoch.unwrap_or_default(), header.base_offset);
+        });
+        (self.on_scanned)(end.scanned_bytes);
+        progress.report.scanned_bytes += end.scanned_bytes;
+        let unreadable = matches!(end.stopped_by, Some(DamageKind::Unreadable(_)));
+        let wanted = point.offset.min(next_base.unwrap_or(Offset::MAX));
+        if end.offset < wanted || unreadable {
+            let kind = end.stopped_by.unwrap_or(DamageKind::FileTooShort {
+                expected: point.position.max(end.position + 1),
+                found: end.position,
+            });
+            let (position, offset) = (end.position, end.offset);
+            let recovery_point = point.offset;
+            return Err(Damage {
+                file: path,
+                position,
+                offset,
+                recovery_point,
+                kind,
+            }
+            .into());
+        }
+        progress.cut |= next_base.is_some_and(|next| end.offset != next);
+        if next_base.is_none() || progress.cut {
+            self.cut(
+                &*file,
+                &path,
+                found,
+                end.position,
+                end.stopped_by.as_ref(),
+                progress,
+            )?;
+        }
+        if end.position == 0 {
+            // Begun and never written. The next append begins it again.
+            drop(file);
+            self.remove_segment(found.base)?;
+            return Ok(());
+        }
+        let first = first_header(&*file).map_err(IoError::on("read", &path))?;
+        let synced_bytes = if point.segment == found.base {
+            point.position
+        } else {
+            0
+        };
+        let written = (kept_entries.offsets.len(), kept_entries.times.len());
+        let state = SegmentState {
+            end_offset: end.offset,
+            log_bytes: end.position,
+            max_timestamp_ms: newest,
+            first_append: first.map(|first| Timestamp::from_millis(first.max_timestamp.millis())),
+            last_epoch,
+            synced_bytes: synced_bytes.min(end.position),
+            index: SegmentIndex::Memory(index),
+        };
+        progress
+            .segments
+            .push(Segment::new(Arc::from(self.dir), found.base, state));
+        progress.expected = end.offset;
+        progress.epoch = last_epoch;
+        progress.index_written = (found.base, written.0, written.1);
+        Ok(())
+    }
+
+    /// Cuts a file behind its last valid batch, and reports what was there.
+    fn cut(
+        &self,
+        file: &dyn DiskFile,
+        path: &Path,
+        found: &Found,
+        position: u64,
+        stopped_by: Option<&DamageKind>,
+        progress: &mut Progress,
+    ) -> Result<(), OpenError> {
+        if found.file_bytes <= position {
+            return Ok(());
+        }
+        let leftover = look_behind(file, position, found.file_bytes).unwrap_or_default();
+        progress.report.cut_bytes += leftover.bytes;
+        progress.report.cut_valid_batches += leftover.valid_batches;
+        if let Some(kind) = stopped_by {
+            tracing::info!(
+                path = %path.display(), position, bytes = leftover.bytes,
+                valid_batches = leftover.valid_batches, reason = %kind,
+                "cutting a torn tail; it had not been synced"
+            );
+        }
+        file.set_len(position).map_err(IoError::on("cut", path))?;
+        Ok(())
+    }
+
+    /// The index up to the recovery point, when it can be continued from there.
+    fn resume_point(&self, found: &Found, point: &RecoveryPoint) -> Option<IndexBuilder> {
+        if point.segment != found.base || point.position == 0 || point.position > found.file_bytes {
+            return None;
+        }
+        let read = |kind, entries: u32, entry_bytes: usize| {
+            let bytes = entries as usize * entry_bytes;
+            if bytes == 0 {
+                return Some(Vec::new());
+            }
+            let mut content =
+                small_file::read_all(self.disk(), &self.path(found.base, kind)).ok()??;
+            content.truncate(bytes);
+            (content.len() == bytes).then_some(content)
+        };
+        let offsets = read(
+            SegmentFileKind::Index,
+            point.index_entries,
+            offset_index::ENTRY_BYTES,
+        )?;
+        let times = read(
+            SegmentFileKind::TimeIndex,
+            point.time_entries,
+            time_index::ENTRY_BYTES,
+        )?;
+        let sane = offset_index::sane_entries(&offsets, point.position)
+            == point.index_entries as usize
+            && time_index::sane_entries(&times) == point.time_entries as usize;
+        sane.then(|| IndexBuilder::resume(offsets, times))
+    }
+
+    fn missing(&self, expected: Offset, at: Offset, recovery_point: Offset) -> Damage {
+        Damage {
+            file: self.path(at, SegmentFileKind::Log),
+            position: 0,
+            offset: expected,
+            recovery_point,
+            kind: DamageKind::SegmentMissing { expected },
+        }
+    }
+
+    /// Puts the log together and makes durable what has to be.
+    fn finish(
+        &self,
+        mut checkpoint: Checkpoint,
+        point: RecoveryPoint,
+        known_epochs: &EpochCache,
+        progress: Progress,
+    ) -> Result<(Arc<Log>, RecoveryReport), OpenError> {
+        let Progress {
+            segments,
+            epochs: scanned,
+            expected: end,
+            mut report,
+            ..
+        } = progress;
+        let epochs = self.join_epochs(known_epochs, &scanned, &segments, end);
+        checkpoint.recovery_point = point;
+        checkpoint.high_watermark = checkpoint.high_watermark.min(end);
+        report.segments = segments.len();
+        report.end = end;
+        let last_batch_is_good = self.closed.is_none() || self.check_last_batch(&segments)?;
+        report.clean = last_batch_is_good
+            && self.closed.is_some_and(|closed| {
+                closed.log_start == checkpoint.log_start
+                    && closed.end == end
+                    && segments
+                        .last()
+                        .map_or((end, 0), |last| (last.base, last.log_bytes()))
+                        == (closed.last_segment, closed.last_segment_bytes)
+            });
+        let dirty = epochs != *known_epochs || report.cut_bytes > 0 || report.removed_segments > 0;
+        let log = Log::new(
+            self.shared,
+            LogParts {
+                meta: self.meta.clone(),
+                dir: Arc::from(self.dir),
+                options: self.options.clone(),
+                segments,
+                epochs,
+                checkpoint,
+                end,
+                index_written: progress.index_written,
+                dirty,
+            },
+        );
+        log.check();
+        Ok((log, report))
+    }
+
+    /// Epochs before the scanned part from their file, those in it from the batches, and those
+    /// that began at the very end, without a record, from the file again.
+    fn join_epochs(
+        &self,
+        known: &EpochCache,
+        scanned: &EpochCache,
+        segments: &[Arc<Segment>],
+        end: Offset,
+    ) -> EpochCache {
+        let unsealed = segments.iter().find(|segment| !segment.is_sealed());
+        let from = unsealed.map_or(end, |segment| segment.base);
+        let mut epochs = EpochCache::default();
+        for (epoch, start) in known.entries().iter().filter(|(_, start)| *start < from) {
+            epochs.assign(*epoch, *start);
+        }
+        for (epoch, start) in scanned.entries() {
+            epochs.assign(*epoch, *start);
+        }
+        for (epoch, start) in known.entries().iter().filter(|(_, start)| *start == end) {
+            if epochs.latest().is_none_or(|latest| latest < *epoch) {
+                epochs.assign(*epoch, *start);
+            }
+        }
+        epochs
+    }
+
+    /// A log that was closed in order must end with a valid batch.
+    fn check_last_batch(&self, segments: &[Arc<Segment>]) -> Result<bool, OpenError> {
+        let Some(last) = segments.last().filter(|last| !last.is_sealed()) else {
+            return Ok(true);
+        };
+        let path = last.path(SegmentFileKind::Log);
+        let file = self
+            .disk()
+            .open_read_only(&path)
+            .map_err(IoError::on("open", &path))?;
+        let log_bytes = last.log_bytes();
+        let Some((offsets, _)) = last.index_since(0, 0) else {
+            return Ok(true);
+        };
+        let floor = offset_index::floor_of_position(&offsets, u32::MAX);
+        let start = ScanStart {
+            position: u64::from(floor.position),
+            offset: Offset::new(last.base.get() + u64::from(floor.relative_offset)),
+            epoch: None,
+            end_offset: None,
+            end_position: log_bytes,
+        };
+        let end = scan(&*file, start, |_, _| {});
+        if end.position == log_bytes && end.stopped_by.is_none() {
+            return Ok(true);
+        }
+        let kind = end.stopped_by.unwrap_or(DamageKind::FileTooShort {
+            expected: log_bytes,
+            found: end.position,
+        });
+        let (position, offset) = (end.position, end.offset);
+        Err(Damage {
+            file: path,
+            position,
+            offset,
+            recovery_point: last.end(),
+            kind,
+        }
+        .into())
+    }
+}
+
+/// The first batch header of a segment file, if there is a valid one.
+fn first_header(file: &dyn DiskFile) -> std::io::Result<Option<BatchHeader>> {
+    let mut head = [0; BATCH_HEADER_BYTES];
+    let filled = file.read_at(&mut head, 0)?;
+    Ok(BatchHeader::parse(&head[..filled]).ok())
+}
