@@ -123,21 +123,11 @@ impl ClientCore {
         name: &TopicName,
         wanted: &[(PartitionId, OffsetSpec)],
     ) -> Result<Vec<PartitionOffset>, AdminError> {
-        let mut found: BTreeMap<PartitionId, PartitionOffset> = BTreeMap::new();
-        self.until_led(name, async |topic: Arc<Topic>| {
-            let open: Vec<_> = wanted
-                .iter()
-                .filter(|(p, _)| !found.contains_key(p))
-                .copied()
-                .collect();
-            for (node, partitions) in by_leader(&topic, &open)? {
-                for offset in self.list_offsets_of(&topic, node, partitions).await? {
-                    found.insert(offset.partition, offset);
-                }
-            }
-            Ok(())
-        })
-        .await?;
+        let mut found = BTreeMap::new();
+        let mut attempts = self.attempts(name).await?;
+        while let Err(error) = self.list_missing(&attempts.topic, wanted, &mut found).await {
+            self.prepare_next(name, &mut attempts, error).await?;
+        }
         let in_order = wanted.iter().map(|(partition, _)| {
             let subject = || format!("{name}/{partition}");
             found
@@ -146,6 +136,23 @@ impl ClientCore {
                 .ok_or_else(|| AdminError::Incomplete { subject: subject() })
         });
         in_order.collect()
+    }
+
+    /// Asks for those offsets that are not found yet.
+    async fn list_missing(
+        &self,
+        topic: &Topic,
+        wanted: &[(PartitionId, OffsetSpec)],
+        found: &mut BTreeMap<PartitionId, PartitionOffset>,
+    ) -> Result<(), AdminError> {
+        let open: Vec<_> =
+            wanted.iter().filter(|(partition, _)| !found.contains_key(partition)).copied().collect();
+        for (node, partitions) in by_leader(topic, &open)? {
+            for offset in self.list_offsets_of(topic, node, partitions).await? {
+                found.insert(offset.partition, offset);
+            }
+        }
+        Ok(())
     }
 
     async fn list_offsets_of(
@@ -189,82 +196,89 @@ impl ClientCore {
         partition: PartitionId,
         before: Option<Offset>,
     ) -> Result<TrimmedPartition, AdminError> {
-        let mut trimmed = None;
+        let mut attempts = self.attempts(name).await?;
         // Trimming to the same offset twice is harmless, so it may be asked for again.
-        self.until_led(name, async |topic: Arc<Topic>| {
-            let leader = topic
-                .leader(partition)
-                .ok_or_else(|| no_partition(&topic, partition))?;
-            let node = leader.node.ok_or_else(|| no_leader(&topic, partition))?;
-            let request = m::DeleteRecordsRequest {
-                topics: vec![m::DeleteRecordsTopic {
-                    topic_id: topic.id,
-                    partitions: vec![m::DeleteRecordsPartition { partition, before }],
-                }],
-            };
-            let answer = self.ask(node, &request).await?;
-            let subject = format!("{name}/{partition}");
-            let results = answer
-                .topics
-                .into_iter()
-                .flat_map(|topic| topic.partitions)
-                .collect();
-            let result = super::only(results, &subject)?;
-            super::check(&subject, result.error, result.message)?;
-            let log_start = result.log_start.ok_or(AdminError::Incomplete { subject })?;
-            trimmed = Some(TrimmedPartition {
-                partition,
-                log_start,
-            });
-            Ok(())
-        })
-        .await?;
-        trimmed.ok_or_else(|| AdminError::Incomplete {
-            subject: format!("{name}/{partition}"),
-        })
-    }
-
-    /// Runs `attempt` with the topic's metadata, again with fresh metadata and after a pause while
-    /// that can help, for at most one request timeout.
-    async fn until_led(
-        &self,
-        name: &TopicName,
-        mut attempt: impl AsyncFnMut(Arc<Topic>) -> Result<(), AdminError>,
-    ) -> Result<(), AdminError> {
-        let deadline = Instant::now() + self.request_timeout;
-        let mut failures = 0;
-        let mut topic = self.topic(name).await.map_err(|e| lookup_failed(name, e))?;
         loop {
-            let error = match attempt(Arc::clone(&topic)).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            // A partition that stale metadata lacks, or a topic that was made anew: look once more.
-            let fresh_helps = wants_metadata(&error);
-            failures += 1;
-            let pause = self.backoff.wait(failures);
-            if !error.is_retriable() || Instant::now() + pause >= deadline {
-                return Err(error);
-            }
-            if matches!(
-                error.broker_code(),
-                Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
-            ) && failures > 1
-            {
-                return Err(error);
-            }
-            if failures > 1 || !fresh_helps {
-                tokio::time::sleep(pause).await;
-            }
-            if fresh_helps {
-                let seen = Some(topic.generation);
-                topic = self
-                    .refresh(name, seen)
-                    .await
-                    .map_err(|e| lookup_failed(name, e))?;
+            match self.trim_once(&attempts.topic, partition, before).await {
+                Ok(trimmed) => return Ok(trimmed),
+                Err(error) => self.prepare_next(name, &mut attempts, error).await?,
             }
         }
     }
+
+    async fn trim_once(
+        &self,
+        topic: &Topic,
+        partition: PartitionId,
+        before: Option<Offset>,
+    ) -> Result<TrimmedPartition, AdminError> {
+        let leader = topic.leader(partition).ok_or_else(|| no_partition(topic, partition))?;
+        let node = leader.node.ok_or_else(|| no_leader(topic, partition))?;
+        let request = m::DeleteRecordsRequest {
+            topics: vec![m::DeleteRecordsTopic {
+                topic_id: topic.id,
+                partitions: vec![m::DeleteRecordsPartition { partition, before }],
+            }],
+        };
+        let answer = self.ask(node, &request).await?;
+        let subject = format!("{}/{partition}", topic.name);
+        let results = answer.topics.into_iter().flat_map(|topic| topic.partitions).collect();
+        let result = super::only(results, &subject)?;
+        super::check(&subject, result.error, result.message)?;
+        let log_start = result.log_start.ok_or(AdminError::Incomplete { subject })?;
+        Ok(TrimmedPartition { partition, log_start })
+    }
+
+    /// Begins to ask the leaders of a topic.
+    //
+    // Not a function that takes the attempt as an async closure: the compiler could not show that
+    // its future is `Send`, so that callers could not spawn it.
+    async fn attempts(&self, name: &TopicName) -> Result<Attempts, AdminError> {
+        let deadline = Instant::now() + self.request_timeout;
+        let topic = self.topic(name).await.map_err(|e| lookup_failed(name, e))?;
+        Ok(Attempts { topic, deadline, failures: 0 })
+    }
+
+    /// After a failed attempt: pauses and gets fresh metadata where that can help, for at most one
+    /// request timeout; otherwise returns the error.
+    async fn prepare_next(
+        &self,
+        name: &TopicName,
+        attempts: &mut Attempts,
+        error: AdminError,
+    ) -> Result<(), AdminError> {
+        // A partition that stale metadata lacks, or a topic that was made anew: look once more.
+        let fresh_helps = wants_metadata(&error);
+        attempts.failures += 1;
+        let failures = attempts.failures;
+        let pause = self.backoff.wait(failures);
+        if !error.is_retriable() || Instant::now() + pause >= attempts.deadline {
+            return Err(error);
+        }
+        let unknown = matches!(
+            error.broker_code(),
+            Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+        );
+        if unknown && failures > 1 {
+            return Err(error);
+        }
+        if failures > 1 || !fresh_helps {
+            tokio::time::sleep(pause).await;
+        }
+        if fresh_helps {
+            let seen = Some(attempts.topic.generation);
+            attempts.topic =
+                self.refresh(name, seen).await.map_err(|e| lookup_failed(name, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// A topic whose leaders are asked, and how often that failed.
+struct Attempts {
+    topic: Arc<Topic>,
+    deadline: Instant,
+    failures: u32,
 }
 
 type ByLeader = BTreeMap<NodeId, Vec<(PartitionId, OffsetSpec)>>;

@@ -25,6 +25,7 @@ pub struct ProducerBuilder {
     pub(super) compression_level: Option<i32>,
     pub(super) buffer_bytes: usize,
     pub(super) delivery_timeout: Duration,
+    pub(super) retry_in_doubt: bool,
     pub(super) max_in_flight: usize,
     pub(super) partitioner: Arc<dyn Partitioner>,
     pub(super) backoff: Backoff,
@@ -43,6 +44,7 @@ impl ProducerBuilder {
             compression_level: None,
             buffer_bytes: 32 << 20,
             delivery_timeout: Duration::from_secs(120),
+            retry_in_doubt: true,
             max_in_flight: 5,
             partitioner: Arc::new(KeyHashPartitioner),
         }
@@ -100,6 +102,15 @@ impl ProducerBuilder {
     /// Default: 2 minutes.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.delivery_timeout = timeout;
+        self
+    }
+
+    /// Whether to try again when the outcome of an attempt is unknown, as after a lost connection.
+    /// Yes may store records twice; no reports the error, whose `may_have_committed` is true, and
+    /// leaves it to the caller to find out, while records that were enqueued later go on. Default:
+    /// yes.
+    pub fn retry_in_doubt(mut self, retry: bool) -> Self {
+        self.retry_in_doubt = retry;
         self
     }
 

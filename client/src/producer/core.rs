@@ -56,6 +56,7 @@ impl ProducerCore {
             },
             linger: builder.linger,
             delivery_timeout: builder.delivery_timeout,
+            retry_in_doubt: builder.retry_in_doubt,
             backoff: builder.backoff,
         };
         let level = builder.compression_level;

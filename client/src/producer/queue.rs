@@ -32,6 +32,8 @@ pub(super) struct QueueOptions {
     pub(super) limits: BatchLimits,
     pub(super) linger: Duration,
     pub(super) delivery_timeout: Duration,
+    /// Whether to try again what may be appended already.
+    pub(super) retry_in_doubt: bool,
     pub(super) backoff: Backoff,
 }
 
@@ -285,6 +287,11 @@ impl PartitionQueue {
                 }
             }
             Attempt::Failed(error) => self.finish(batch, Err(error), &mut finished),
+            Attempt::Returned { error, .. }
+                if error.may_have_committed() && !options.retry_in_doubt =>
+            {
+                self.finish(batch, Err(error), &mut finished);
+            }
             Attempt::Returned { error, needs_newer } => {
                 batch.may_be_appended |= error.may_have_committed();
                 batch.last_error = Some(error);
