@@ -1,0 +1,88 @@
+//! Which limit of the machine a workload is held against, and measuring it beside the workload.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::bench::args::{DurabilityArg, WorkloadArgs};
+use crate::bench::latency::{Latencies, Percentiles};
+use crate::bench::limits::PIPELINE_BYTES;
+use crate::bench::scratch::Scratch;
+use crate::bench::warm::warm_memory;
+use crate::bench::{disk, echo, pipelines};
+
+const DURATION: Duration = Duration::from_secs(1);
+
+/// What bounds a workload on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Limit {
+    /// One loopback stream received into a fresh file.
+    Sink,
+    /// A cached file sent over one loopback stream.
+    Source,
+    /// Sequential writes with one `fdatasync` per MiB.
+    SeqWriteSync,
+    /// One exchange over loopback at a time.
+    Echo,
+    /// One `fdatasync` per record, one at a time: what group commit is there to beat.
+    Fdatasync,
+}
+
+/// A limit as it was measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MeasuredLimit {
+    pub(crate) bytes_per_s: f64,
+    pub(crate) latency: Option<Percentiles>,
+}
+
+impl Limit {
+    /// The limit of a produce workload.
+    pub(crate) fn of_produce(args: &WorkloadArgs) -> Limit {
+        match (args.durability, args.in_flight) {
+            (DurabilityArg::Synced, Some(_)) => Limit::Fdatasync,
+            (DurabilityArg::Synced, None) => Limit::SeqWriteSync,
+            (DurabilityArg::Replicated, Some(1)) if args.producers == 1 => Limit::Echo,
+            (DurabilityArg::Replicated, _) => Limit::Sink,
+        }
+    }
+
+    /// Measures it once, for records of the workload's size.
+    pub(crate) fn measure(self, scratch: &Scratch, args: &WorkloadArgs) -> Result<MeasuredLimit> {
+        let record_bytes = usize::try_from(args.size)?;
+        if args.warm {
+            warm_memory();
+        }
+        Ok(match self {
+            Limit::Sink => throughput(pipelines::sink(scratch, PIPELINE_BYTES)?),
+            Limit::Source => throughput(pipelines::source(scratch, PIPELINE_BYTES)?),
+            Limit::SeqWriteSync => throughput(disk::sequential_write_synced(
+                scratch,
+                PIPELINE_BYTES,
+                DURATION,
+            )?),
+            Limit::Echo => one_at_a_time(&echo::echo(record_bytes, DURATION)?, record_bytes),
+            Limit::Fdatasync => one_at_a_time(
+                &disk::fdatasync(scratch, record_bytes, DURATION)?,
+                record_bytes,
+            ),
+        })
+    }
+}
+
+fn throughput(bytes_per_s: f64) -> MeasuredLimit {
+    MeasuredLimit {
+        bytes_per_s,
+        latency: None,
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // the size of a record
+fn one_at_a_time(latencies: &Latencies, bytes: usize) -> MeasuredLimit {
+    let latency = latencies.percentiles();
+    MeasuredLimit {
+        bytes_per_s: bytes as f64 / (latency.mean / 1e6),
+        latency: Some(latency),
+    }
+}
