@@ -145,8 +145,11 @@ impl ClientCore {
         wanted: &[(PartitionId, OffsetSpec)],
         found: &mut BTreeMap<PartitionId, PartitionOffset>,
     ) -> Result<(), AdminError> {
-        let open: Vec<_> =
-            wanted.iter().filter(|(partition, _)| !found.contains_key(partition)).copied().collect();
+        let open: Vec<_> = wanted
+            .iter()
+            .filter(|(partition, _)| !found.contains_key(partition))
+            .copied()
+            .collect();
         for (node, partitions) in by_leader(topic, &open)? {
             for offset in self.list_offsets_of(topic, node, partitions).await? {
                 found.insert(offset.partition, offset);
@@ -212,7 +215,9 @@ impl ClientCore {
         partition: PartitionId,
         before: Option<Offset>,
     ) -> Result<TrimmedPartition, AdminError> {
-        let leader = topic.leader(partition).ok_or_else(|| no_partition(topic, partition))?;
+        let leader = topic
+            .leader(partition)
+            .ok_or_else(|| no_partition(topic, partition))?;
         let node = leader.node.ok_or_else(|| no_leader(topic, partition))?;
         let request = m::DeleteRecordsRequest {
             topics: vec![m::DeleteRecordsTopic {
@@ -222,11 +227,18 @@ impl ClientCore {
         };
         let answer = self.ask(node, &request).await?;
         let subject = format!("{}/{partition}", topic.name);
-        let results = answer.topics.into_iter().flat_map(|topic| topic.partitions).collect();
+        let results = answer
+            .topics
+            .into_iter()
+            .flat_map(|topic| topic.partitions)
+            .collect();
         let result = super::only(results, &subject)?;
         super::check(&subject, result.error, result.message)?;
         let log_start = result.log_start.ok_or(AdminError::Incomplete { subject })?;
-        Ok(TrimmedPartition { partition, log_start })
+        Ok(TrimmedPartition {
+            partition,
+            log_start,
+        })
     }
 
     /// Begins to ask the leaders of a topic.
@@ -236,7 +248,11 @@ impl ClientCore {
     async fn attempts(&self, name: &TopicName) -> Result<Attempts, AdminError> {
         let deadline = Instant::now() + self.request_timeout;
         let topic = self.topic(name).await.map_err(|e| lookup_failed(name, e))?;
-        Ok(Attempts { topic, deadline, failures: 0 })
+        Ok(Attempts {
+            topic,
+            deadline,
+            failures: 0,
+        })
     }
 
     /// After a failed attempt: pauses and gets fresh metadata where that can help, for at most one
@@ -267,8 +283,10 @@ impl ClientCore {
         }
         if fresh_helps {
             let seen = Some(attempts.topic.generation);
-            attempts.topic =
-                self.refresh(name, seen).await.map_err(|e| lookup_failed(name, e))?;
+            attempts.topic = self
+                .refresh(name, seen)
+                .await
+                .map_err(|e| lookup_failed(name, e))?;
         }
         Ok(())
     }
