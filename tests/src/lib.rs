@@ -1,1 +1,16 @@
-//! Highwater tests.
+//! What the end-to-end and fault tests share: a broker as a real process, and where things are.
+#![forbid(unsafe_code)]
+
+pub mod broker_process;
+pub mod raw;
+
+use std::path::{Path, PathBuf};
+
+/// Root of the workspace.
+#[must_use]
+pub fn workspace_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the workspace")
+        .to_owned()
+}

@@ -1,0 +1,240 @@
+//! The APIs: one file each. A handler gets a decoded request and returns an answer, now or later.
+//!
+//! What need not wait is answered by the task that read it: a hand-over between threads costs more
+//! than the work itself.
+
+mod cluster;
+mod configs;
+mod delete_records;
+mod fetch;
+mod hello;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod storage_error;
+mod topics;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use highwater_protocol::api_key::{ApiKey, Request};
+use highwater_protocol::codec::{ApiVersion, Decoder, Wire};
+use highwater_protocol::error_code::ErrorCode;
+use highwater_protocol::frame::{
+    RequestHeader, decode_body, decode_request_header, encode_error_response, encode_response,
+};
+use highwater_protocol::ids::CorrelationId;
+
+use crate::partitions::Refusal;
+use crate::shared::Shared;
+
+/// The slices of one response frame.
+pub(crate) type Response = Vec<Bytes>;
+
+/// How a request is answered.
+pub(crate) enum Answer {
+    /// With this.
+    Now(Response),
+    /// When the future is done.
+    Later(Pin<Box<dyn Future<Output = Response> + Send>>),
+    /// Not at all (acks = 0).
+    Never,
+    /// With this, and then the connection is closed.
+    Last(Response),
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Now(_) => "Now",
+            Self::Later(_) => "Later",
+            Self::Never => "Never",
+            Self::Last(_) => "Last",
+        })
+    }
+}
+
+/// What a connection knows of its client.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    /// Set by Hello.
+    pub(crate) client: Option<Client>,
+}
+
+/// A client that said Hello.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) name: String,
+    pub(crate) version: String,
+}
+
+/// Makes the response frames of one request, and counts it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reply {
+    api: ApiKey,
+    version: ApiVersion,
+    correlation: CorrelationId,
+    received: Instant,
+}
+
+impl Reply {
+    /// The response.
+    pub(crate) fn ok<B: Wire>(&self, shared: &Shared, body: &B) -> Response {
+        shared
+            .metrics
+            .request_answered(self.api, self.received.elapsed());
+        encode_response(body, self.version, self.correlation)
+    }
+
+    /// The request as a whole failed.
+    pub(crate) fn error(&self, shared: &Shared, code: ErrorCode, message: &str) -> Response {
+        shared.metrics.request_failed(self.api, code);
+        shared
+            .metrics
+            .request_answered(self.api, self.received.elapsed());
+        encode_error_response(code, message, self.correlation)
+    }
+}
+
+/// Decodes a frame and hands it to its handler.
+pub(crate) fn dispatch(
+    shared: &Arc<Shared>,
+    peer: &mut Peer,
+    frame: Bytes,
+    received: Instant,
+) -> Answer {
+    let mut input = Decoder::new(frame);
+    let Ok(header) = decode_request_header(&mut input) else {
+        // Without a correlation id there is nobody to answer to but the connection itself.
+        let message = "a request starts with api, version and correlation id";
+        return Answer::Last(encode_error_response(
+            ErrorCode::MalformedRequest,
+            message,
+            CorrelationId::ZERO,
+        ));
+    };
+    let RequestHeader {
+        api: api_code,
+        version,
+        correlation,
+    } = header;
+    if peer.client.is_none() && api_code != ApiKey::Hello.code() {
+        let message = "the first request of a connection is Hello";
+        return Answer::Last(encode_error_response(
+            ErrorCode::HelloExpected,
+            message,
+            correlation,
+        ));
+    }
+    let Some(api) = ApiKey::from_code(api_code) else {
+        let message = format!("there is no API {api_code}");
+        return Answer::Now(encode_error_response(
+            ErrorCode::UnknownApi,
+            &message,
+            correlation,
+        ));
+    };
+    let (lowest, highest) = api.versions();
+    if version < lowest || version > highest {
+        let message = format!(
+            "{} is spoken in versions {} to {}, not {}",
+            api.name(),
+            lowest.0,
+            highest.0,
+            version.0
+        );
+        let answer = encode_error_response(ErrorCode::UnsupportedVersion, &message, correlation);
+        return Answer::Now(answer);
+    }
+    let call = Call {
+        reply: Reply {
+            api,
+            version,
+            correlation,
+            received,
+        },
+        input,
+    };
+    match api {
+        ApiKey::Hello => call.decoded(shared, |request, reply| {
+            hello::handle(shared, peer, &request, reply)
+        }),
+        ApiKey::Metadata => call.now(shared, |request| metadata::handle(shared, &request)),
+        ApiKey::Produce => call.decoded(shared, |request, reply| {
+            produce::handle(shared, &request, reply)
+        }),
+        ApiKey::Fetch => call.decoded(shared, |request, reply| {
+            fetch::handle(shared, request, reply)
+        }),
+        ApiKey::ListOffsets => call.blocking(shared, list_offsets::handle),
+        ApiKey::CreateTopics => call.blocking(shared, topics::create),
+        ApiKey::DeleteTopics => call.blocking(shared, topics::delete),
+        ApiKey::CreatePartitions => call.blocking(shared, topics::add_partitions),
+        ApiKey::DeleteRecords => call.blocking(shared, delete_records::handle),
+        ApiKey::DescribeConfigs => call.now(shared, |request| configs::describe(shared, &request)),
+        ApiKey::AlterConfigs => call.blocking(shared, configs::alter),
+        ApiKey::DescribeCluster => call.now(shared, |request| cluster::handle(shared, &request)),
+    }
+}
+
+struct Call {
+    reply: Reply,
+    input: Decoder,
+}
+
+impl Call {
+    fn decoded<R: Request>(
+        self,
+        shared: &Shared,
+        handle: impl FnOnce(R, Reply) -> Answer,
+    ) -> Answer {
+        match decode_body::<R>(self.input, self.reply.version) {
+            Ok(request) => handle(request, self.reply),
+            Err(error) => {
+                let message = format!("{}: {error}", self.reply.api.name());
+                let code = ErrorCode::MalformedRequest;
+                Answer::Now(self.reply.error(shared, code, &message))
+            }
+        }
+    }
+
+    /// For handlers that neither wait nor touch the disk.
+    fn now<R: Request>(
+        self,
+        shared: &Shared,
+        handle: impl FnOnce(R) -> Result<R::Response, Refusal>,
+    ) -> Answer {
+        self.decoded(shared, |request, reply| {
+            Answer::Now(match handle(request) {
+                Ok(response) => reply.ok(shared, &response),
+                Err(Refusal { code, message }) => reply.error(shared, code, &message),
+            })
+        })
+    }
+
+    /// For handlers that touch the disk: they run on a thread that may block.
+    fn blocking<R>(self, shared: &Arc<Shared>, handle: fn(&Shared, R) -> R::Response) -> Answer
+    where
+        R: Request + Send + 'static,
+        R::Response: Send + 'static,
+    {
+        self.decoded(shared, |request, reply| {
+            let shared = Arc::clone(shared);
+            Answer::Later(Box::pin(async move {
+                let worker = Arc::clone(&shared);
+                let work = tokio::task::spawn_blocking(move || handle(&worker, request));
+                match work.await {
+                    Ok(response) => reply.ok(&shared, &response),
+                    Err(error) => {
+                        tracing::error!(api = reply.api.name(), %error, "request handler failed");
+                        let message = "the broker's log has the details";
+                        reply.error(&shared, ErrorCode::Internal, message)
+                    }
+                }
+            }))
+        })
+    }
+}

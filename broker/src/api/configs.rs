@@ -1,0 +1,82 @@
+//! DescribeConfigs and AlterConfigs, for topics.
+
+use highwater_config::TopicSettingSource;
+use highwater_coordination::controller::ControllerError;
+use highwater_protocol::error_code::ErrorCode;
+use highwater_protocol::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, ConfigDescription, ConfigSource,
+    DescribeConfigsRequest, DescribeConfigsResponse, TopicConfigs,
+};
+
+use super::topics::result;
+use crate::controller::ChangeError;
+use crate::partitions::Refusal;
+use crate::shared::Shared;
+
+pub(crate) fn describe(
+    shared: &Shared,
+    request: &DescribeConfigsRequest,
+) -> Result<DescribeConfigsResponse, Refusal> {
+    let topics =
+        request.topics.iter().map(
+            |name| match described(shared, name, request.keys.as_deref()) {
+                Ok(configs) => TopicConfigs {
+                    name: name.clone(),
+                    error: ErrorCode::None,
+                    message: None,
+                    configs,
+                },
+                Err(error) => TopicConfigs {
+                    name: name.clone(),
+                    error: error.code(),
+                    message: Some(error.to_string()),
+                    configs: Vec::new(),
+                },
+            },
+        );
+    Ok(DescribeConfigsResponse {
+        topics: topics.collect(),
+    })
+}
+
+pub(crate) fn alter(shared: &Shared, request: AlterConfigsRequest) -> AlterConfigsResponse {
+    let validate_only = request.validate_only;
+    let results = request.topics.into_iter().map(|topic| {
+        let outcome = shared
+            .controller
+            .alter_config(&topic.name, topic.changes, validate_only);
+        result(topic.name, outcome)
+    });
+    AlterConfigsResponse {
+        topics: results.collect(),
+    }
+}
+
+fn described(
+    shared: &Shared,
+    name: &str,
+    keys: Option<&[String]>,
+) -> Result<Vec<ConfigDescription>, ChangeError> {
+    let image = shared.controller.image();
+    let topic = image
+        .topic(name)
+        .ok_or_else(|| ControllerError::UnknownTopic {
+            name: name.to_owned(),
+        })?;
+    let settings = shared.controller.settings().describe(&topic.configs)?;
+    let wanted = settings
+        .into_iter()
+        .filter(|setting| keys.is_none_or(|keys| keys.iter().any(|key| key == setting.key)));
+    Ok(wanted
+        .map(|setting| ConfigDescription {
+            key: setting.key.to_owned(),
+            value: setting.value,
+            source: match setting.source {
+                TopicSettingSource::Default => ConfigSource::Default,
+                TopicSettingSource::Broker => ConfigSource::Broker,
+                TopicSettingSource::Topic => ConfigSource::Topic,
+            },
+            doc: setting.doc.to_owned(),
+        })
+        .collect())
+}

@@ -1,0 +1,352 @@
+//! One connection, one task: read, handle, answer.
+//!
+//! Requests are handled by the task that read them, in the order in which they came, so appends of a
+//! connection to a partition are in the order sent. What has to wait becomes a future that the same
+//! task drives; answers go out as they are ready, several in one vectored write. Nothing is read
+//! while too much is in flight, so a client that does not read its answers stops being read from.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use highwater_protocol::error_code::ErrorCode;
+use highwater_protocol::frame::{FrameError, FrameReader, encode_error_response};
+use highwater_protocol::ids::CorrelationId;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tracing::debug;
+
+use crate::admission::{Budget, FREE_BYTES, Paid};
+use crate::api::{Answer, Peer, Response, dispatch};
+use crate::shared::Shared;
+
+/// Small reads ask for this many bytes.
+const READ_BYTES: usize = 16 << 10;
+
+/// A read that goes on with a large frame asks for up to this many bytes at once.
+const LARGE_READ_BYTES: usize = 1 << 20;
+
+/// After this many bytes of requests, other connections of the thread get their turn.
+const TURN_BYTES: usize = 1 << 20;
+
+/// How often a quiet connection looks at its timeouts and gives its buffer back.
+const TICK: Duration = Duration::from_secs(2);
+
+/// A client that stops in the middle of a frame for this long is gone.
+const FRAME_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Slices of one vectored write.
+const WRITE_SLICES_MAX: usize = 64;
+
+/// Why a connection ended; only for logs and counters.
+#[derive(Debug)]
+enum End {
+    Closed,
+    Io(io::Error),
+    Frame(FrameError),
+    Refused,
+    HandshakeTimeout,
+    IdleTimeout,
+    FrameStalled,
+    Draining,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(shared: Arc<Shared>, mut stream: TcpStream, address: SocketAddr) {
+    let (reader, writer) = stream.split();
+    let mut connection = Connection {
+        inbox: Inbox::new(&shared),
+        outbox: Outbox::default(),
+        in_flight: FuturesUnordered::new(),
+        peer: Peer::default(),
+        opened: Instant::now(),
+        last_heard: Instant::now(),
+        is_closing: false,
+        reader,
+        writer,
+        shared: &shared,
+    };
+    let end = connection.run().await;
+    let (client, version) = match &connection.peer.client {
+        Some(client) => (client.name.as_str(), client.version.as_str()),
+        None => ("", ""),
+    };
+    match &end {
+        End::Frame(error) => shared.foreign.note(address, error),
+        End::Io(error) => debug!(%address, client, version, %error, "connection failed"),
+        other => debug!(%address, client, version, end = ?other, "connection ended"),
+    }
+}
+
+struct Connection<'a> {
+    shared: &'a Arc<Shared>,
+    reader: ReadHalf<'a>,
+    writer: WriteHalf<'a>,
+    inbox: Inbox,
+    outbox: Outbox,
+    in_flight: FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Response> + Send>>>,
+    peer: Peer,
+    opened: Instant,
+    last_heard: Instant,
+    /// The last answer is on its way; nothing more is read.
+    is_closing: bool,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self) -> End {
+        let shared = Arc::clone(self.shared);
+        let draining = shared.draining.cancelled();
+        tokio::pin!(draining);
+        let tick = tokio::time::sleep(TICK);
+        tokio::pin!(tick);
+        let mut is_draining = false;
+        let mut turn_bytes = 0;
+        loop {
+            if let Err(end) = self.handle_frames(&mut turn_bytes) {
+                // What can still be said is said, as far as the socket takes it at once.
+                let _ = self.outbox.write(&self.writer, self.shared);
+                return end;
+            }
+            if let Err(error) = self.outbox.write(&self.writer, self.shared) {
+                return End::Io(error);
+            }
+            if self.outbox.is_empty() && self.in_flight.is_empty() {
+                if self.is_closing {
+                    return End::Refused;
+                }
+                if is_draining && self.inbox.is_between_frames() {
+                    return End::Draining;
+                }
+            }
+            if turn_bytes >= TURN_BYTES {
+                turn_bytes = 0;
+                tokio::task::yield_now().await;
+            }
+            let may_read = !self.is_closing && self.may_read();
+            if may_read {
+                self.inbox.make_room(&shared.budget).await;
+            }
+            tokio::select! {
+                biased;
+                Some(response) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                    self.outbox.push(response);
+                }
+                read = self.inbox.read(&mut self.reader), if may_read => match read {
+                    Ok(0) => return End::Closed,
+                    Ok(bytes) => {
+                        self.last_heard = Instant::now();
+                        shared.metrics.bytes_in(bytes);
+                    }
+                    Err(error) => return End::Io(error),
+                },
+                ready = self.writer.writable(), if !self.outbox.is_empty() => {
+                    if let Err(error) = ready {
+                        return End::Io(error);
+                    }
+                }
+                () = &mut draining, if !is_draining => is_draining = true,
+                () = &mut tick => {
+                    tick.as_mut().reset(tokio::time::Instant::now() + TICK);
+                    if let Some(end) = self.on_tick() {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Handles every whole frame that is there, as long as more may be in flight.
+    fn handle_frames(&mut self, turn_bytes: &mut usize) -> Result<(), End> {
+        while !self.is_closing && self.may_read() && *turn_bytes < TURN_BYTES {
+            let frame = match self.inbox.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    let code = match error {
+                        FrameError::TooLarge { .. } => ErrorCode::FrameTooLarge,
+                    };
+                    let message = error.to_string();
+                    self.outbox
+                        .push(encode_error_response(code, &message, CorrelationId::ZERO));
+                    return Err(End::Frame(error));
+                }
+            };
+            *turn_bytes += frame.len();
+            match dispatch(self.shared, &mut self.peer, frame, Instant::now()) {
+                Answer::Now(response) => self.outbox.push(response),
+                Answer::Later(future) => self.in_flight.push(future),
+                Answer::Never => {}
+                Answer::Last(response) => {
+                    self.outbox.push(response);
+                    self.is_closing = true;
+                }
+            }
+        }
+        self.inbox.after_frames(&self.shared.budget);
+        Ok(())
+    }
+
+    /// Whether more requests may be taken on.
+    fn may_read(&self) -> bool {
+        let network = &self.shared.config.network;
+        (self.in_flight.len() as u64) < u64::from(network.connection_in_flight_requests_max)
+            && (self.outbox.bytes as u64) < network.connection_in_flight_bytes_max
+    }
+
+    fn on_tick(&mut self) -> Option<End> {
+        let network = &self.shared.config.network;
+        let quiet = self.last_heard.elapsed();
+        if self.peer.client.is_none() && self.opened.elapsed() >= network.handshake_timeout {
+            return Some(End::HandshakeTimeout);
+        }
+        if !self.inbox.is_between_frames() && quiet >= FRAME_STALL_MAX && self.may_read() {
+            return Some(End::FrameStalled);
+        }
+        if self.in_flight.is_empty() && self.outbox.is_empty() && quiet >= network.idle_timeout {
+            return Some(End::IdleTimeout);
+        }
+        if quiet >= TICK {
+            self.inbox.give_back();
+        }
+        None
+    }
+}
+
+/// The receive buffer. It grows with what really arrives, not with what a length field announces, and
+/// beyond [`FREE_BYTES`] it is paid for from the broker's budget.
+struct Inbox {
+    buffer: BytesMut,
+    frames: FrameReader,
+    paid: Paid,
+    /// Capacity that was asked for, for the price: `BytesMut` does not tell what it holds in all.
+    capacity: usize,
+}
+
+impl Inbox {
+    fn new(shared: &Shared) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            frames: FrameReader::new(shared.config.network.frame_bytes_max),
+            paid: Paid::default(),
+            capacity: 0,
+        }
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+        self.frames.next_frame(&mut self.buffer)
+    }
+
+    fn is_between_frames(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Room for the next read. A frame in progress gets room for all that is missing, but at most
+    /// four times what has arrived: a length field alone buys nothing.
+    ///
+    /// Cancel safety: a cancelled call leaves the buffer as it is.
+    async fn make_room(&mut self, budget: &Budget) {
+        let missing = match self.frames.announced() {
+            Some(_) => self.frames.needed(),
+            None => READ_BYTES,
+        };
+        let room = missing.clamp(READ_BYTES, (self.buffer.len() * 4).max(READ_BYTES));
+        if self.buffer.try_reclaim(room.min(missing)) {
+            return;
+        }
+        let capacity = self.buffer.len() + room;
+        if capacity > FREE_BYTES {
+            budget.pay(&mut self.paid, capacity).await;
+        }
+        self.buffer.reserve(room);
+        self.capacity = self.capacity.max(capacity);
+    }
+
+    /// Reads what there is. A frame in progress is read to its end and not beyond it, so that a large
+    /// frame never drags the start of the next one along.
+    async fn read(&mut self, reader: &mut ReadHalf<'_>) -> io::Result<usize> {
+        let room = match self.frames.announced() {
+            Some(_) => self
+                .frames
+                .needed()
+                .clamp(READ_BYTES.min(self.frames.needed()), LARGE_READ_BYTES),
+            None => READ_BYTES,
+        };
+        reader.read_buf(&mut (&mut self.buffer).limit(room)).await
+    }
+
+    /// Gives a large buffer back at once when others wait for the budget.
+    fn after_frames(&mut self, budget: &Budget) {
+        if self.capacity > FREE_BYTES && budget.is_contended() {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if self.buffer.is_empty() && self.capacity > 0 {
+            self.buffer = BytesMut::new();
+            self.paid = Paid::default();
+            self.capacity = 0;
+        }
+    }
+}
+
+/// Answers on their way out.
+#[derive(Default)]
+struct Outbox {
+    slices: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Outbox {
+    fn push(&mut self, response: Response) {
+        for slice in response {
+            self.bytes += slice.len();
+            self.slices.push_back(slice);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.slices.is_empty()
+    }
+
+    /// Writes as much as the socket takes now.
+    fn write(&mut self, writer: &WriteHalf<'_>, shared: &Shared) -> io::Result<()> {
+        while !self.slices.is_empty() {
+            let mut vector = [io::IoSlice::new(&[]); WRITE_SLICES_MAX];
+            let mut count = 0;
+            for (place, slice) in vector.iter_mut().zip(&self.slices) {
+                *place = io::IoSlice::new(slice);
+                count += 1;
+            }
+            match writer.try_write_vectored(&vector[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    shared.metrics.bytes_out(written);
+                    self.advance(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while let Some(first) = self.slices.front_mut() {
+            if written < first.len() {
+                bytes::Buf::advance(first, written);
+                return;
+            }
+            written -= first.len();
+            self.slices.pop_front();
+        }
+    }
+}

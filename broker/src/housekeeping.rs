@@ -1,0 +1,118 @@
+//! What a broker does by itself, now and then: free space, checkpoints, retention.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use highwater_protocol::ids::{Offset, PartitionId, TopicId};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tracing::{error, info, warn};
+
+use crate::shared::Shared;
+
+/// How often free disk space is looked at.
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs until the broker stops.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let storage = &shared.config.storage;
+    let mut space = interval(SPACE_INTERVAL);
+    let later = |every: Duration| interval_at(Instant::now() + every, every);
+    let mut checkpoint = later(storage.checkpoint_interval);
+    let mut retention = later(storage.retention_check_interval);
+    for timer in [&mut space, &mut checkpoint, &mut retention] {
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    let mut written = Checkpoints::default();
+    loop {
+        tokio::select! {
+            _ = space.tick() => check_space(&shared),
+            _ = checkpoint.tick() => {
+                let shared = Arc::clone(&shared);
+                let mut known = std::mem::take(&mut written);
+                let work = tokio::task::spawn_blocking(move || {
+                    checkpoint_high_watermarks(&shared, &mut known);
+                    known
+                });
+                match work.await {
+                    Ok(known) => written = known,
+                    Err(error) => error!(%error, "checkpointing failed"),
+                }
+            }
+            _ = retention.tick() => {
+                let shared = Arc::clone(&shared);
+                let work = tokio::task::spawn_blocking(move || apply_retention(&shared));
+                if let Err(error) = work.await {
+                    error!(%error, "retention failed");
+                }
+            }
+        }
+    }
+}
+
+/// High watermarks that were checkpointed last.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    written: HashMap<(TopicId, PartitionId), Offset>,
+}
+
+/// Checkpoints every high watermark that moved: a lower bound to start from next time.
+pub(crate) fn checkpoint_high_watermarks(shared: &Shared, known: &mut Checkpoints) {
+    let partitions = shared.controller.partitions().online();
+    let mut now = HashMap::with_capacity(partitions.len());
+    for partition in partitions {
+        let key = (partition.topic_id(), partition.partition());
+        let high_watermark = partition.high_watermark();
+        if known.written.get(&key) != Some(&high_watermark) {
+            partition.log().checkpoint_high_watermark(high_watermark);
+        }
+        now.insert(key, high_watermark);
+    }
+    known.written = now;
+}
+
+fn apply_retention(shared: &Shared) {
+    let now = shared.clock.now();
+    for partition in shared.controller.partitions().online() {
+        match partition
+            .log()
+            .apply_retention(now, partition.high_watermark())
+        {
+            Ok(outcome) if outcome.segments > 0 => info!(
+                topic = %partition.topic(), partition = %partition.partition(),
+                segments = outcome.segments, bytes = outcome.bytes,
+                log_start = %outcome.log_start, "retention deleted segments"
+            ),
+            Ok(_) => {}
+            Err(error) => warn!(
+                topic = %partition.topic(), partition = %partition.partition(), %error,
+                "retention failed"
+            ),
+        }
+    }
+}
+
+fn check_space(shared: &Shared) {
+    let free = match rustix::fs::statvfs(&shared.config.data_dir) {
+        Ok(space) => space.f_bavail.saturating_mul(space.f_frsize),
+        Err(error) => {
+            warn!(%error, "cannot tell the free space of the data directory");
+            return;
+        }
+    };
+    shared.metrics.disk_free(free);
+    let low = free < shared.config.storage.min_free_bytes;
+    let was_low = shared.disk_is_low.swap(low, Ordering::Relaxed);
+    let limit = shared.config.storage.min_free_bytes;
+    match (was_low, low) {
+        (false, true) => error!(
+            free,
+            limit,
+            "disk is nearly full: appends are refused until space returns \
+             (storage.min.free.bytes); reads go on"
+        ),
+        (true, false) => info!(free, limit, "disk has space again: appends go on"),
+        _ => {}
+    }
+}

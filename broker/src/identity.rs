@@ -1,0 +1,144 @@
+//! Who this data directory belongs to: the cluster and the node, chosen at the first start.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use highwater_protocol::ids::{ClusterId, NodeId};
+use thiserror::Error;
+
+/// Name of the file in the data directory.
+const FILE: &str = "identity";
+const NODE_ID_DEFAULT: NodeId = NodeId::new(1);
+
+/// Cluster and node of a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) node_id: NodeId,
+}
+
+/// Why a data directory cannot be used by this broker.
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    /// The file cannot be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The file is not one of ours, or damaged.
+    #[error("{} is damaged: expected `cluster` and `node` lines", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The directory was written by another node.
+    #[error(
+        "the data directory belongs to node {found}, but node.id is {configured}; \
+         give the broker its own data.dir, or node.id = {found}"
+    )]
+    OtherNode {
+        /// Whose it is.
+        found: NodeId,
+        /// What is configured.
+        configured: NodeId,
+    },
+}
+
+impl Identity {
+    /// Reads the identity of `data_dir`, or makes one at the first start.
+    pub(crate) fn load_or_create(
+        data_dir: &Path,
+        configured: Option<NodeId>,
+    ) -> Result<Self, IdentityError> {
+        let path = data_dir.join(FILE);
+        let found = match fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text).ok_or(IdentityError::Damaged { path })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let identity = Self {
+                    cluster_id: ClusterId::random(),
+                    node_id: configured.unwrap_or(NODE_ID_DEFAULT),
+                };
+                identity.write(data_dir, &path)?;
+                identity
+            }
+            Err(source) => {
+                return Err(IdentityError::Io {
+                    action: "read",
+                    path,
+                    source,
+                });
+            }
+        };
+        match configured {
+            Some(configured) if configured != found.node_id => Err(IdentityError::OtherNode {
+                found: found.node_id,
+                configured,
+            }),
+            _ => Ok(found),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let value = |key: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(key)?.trim().strip_prefix("= "))
+        };
+        Some(Self {
+            cluster_id: value("cluster")?.parse().ok()?,
+            node_id: value("node")?.parse().ok()?,
+        })
+    }
+
+    /// Whole or not at all: a temporary file, synced, renamed, and the directory synced.
+    fn write(self, data_dir: &Path, path: &Path) -> Result<(), IdentityError> {
+        let written = || -> io::Result<()> {
+            let temporary = data_dir.join("identity.tmp");
+            let mut file = File::create(&temporary)?;
+            writeln!(
+                file,
+                "cluster = {}\nnode = {}",
+                self.cluster_id, self.node_id
+            )?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)?;
+            File::open(data_dir)?.sync_all()
+        };
+        written().map_err(|source| IdentityError::Io {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identity_stays_and_another_node_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Identity::load_or_create(dir.path(), Some(NodeId::new(7))).unwrap();
+        assert_eq!(Identity::load_or_create(dir.path(), None).unwrap(), first);
+        let error = Identity::load_or_create(dir.path(), Some(NodeId::new(8))).unwrap_err();
+        assert!(matches!(error, IdentityError::OtherNode { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_identity_is_refused_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), "cluster = nonsense\n").unwrap();
+        let error = Identity::load_or_create(dir.path(), None).unwrap_err();
+        assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
+        assert_eq!(
+            fs::read_to_string(dir.path().join(FILE)).unwrap(),
+            "cluster = nonsense\n"
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! A topic's settings on this broker: its own values over the broker's defaults, and what they mean
+//! for its logs.
+
+use std::collections::BTreeMap;
+
+use highwater_config::{
+    BrokerConfig, ConfigErrors, Durability as ConfiguredDurability, TopicConfig, TopicOverrides,
+    TopicSetting,
+};
+use highwater_protocol::messages::{ConfigChange, ConfigEntry};
+use highwater_storage::{Durability, LogOptions};
+use thiserror::Error;
+
+/// Why settings of a topic are refused.
+#[derive(Debug, Error)]
+pub(crate) enum TopicSettingsError {
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error(
+        "min.insync.replicas is {isr_min}, but the topic has {replicas} replicas: \
+         nothing could ever be committed"
+    )]
+    MoreInSyncThanReplicas { isr_min: u32, replicas: u16 },
+}
+
+/// The broker's defaults, and how a topic's own values go over them.
+#[derive(Debug)]
+pub(crate) struct TopicSettings {
+    defaults: TopicConfig,
+    partitions: u32,
+    replicas: u16,
+}
+
+impl TopicSettings {
+    pub(crate) fn new(config: &BrokerConfig) -> Self {
+        Self {
+            defaults: config.topic_defaults.clone(),
+            partitions: config.new_topics.partitions,
+            replicas: u16::try_from(config.new_topics.replicas).unwrap_or(u16::MAX),
+        }
+    }
+
+    pub(crate) fn partitions_default(&self) -> u32 {
+        self.partitions
+    }
+
+    pub(crate) fn replicas_default(&self) -> u16 {
+        self.replicas
+    }
+
+    /// Checks the values of a new topic.
+    pub(crate) fn check_new(
+        &self,
+        entries: &[ConfigEntry],
+    ) -> Result<TopicConfig, TopicSettingsError> {
+        let pairs = entries.iter().map(|entry| (&entry.key, &entry.value));
+        Ok(TopicOverrides::parse(pairs)?.resolve(&self.defaults)?)
+    }
+
+    /// Checks changes to a topic's values.
+    pub(crate) fn check_changes(
+        &self,
+        own: &BTreeMap<String, String>,
+        changes: &[ConfigChange],
+    ) -> Result<TopicConfig, TopicSettingsError> {
+        let mut overrides = overrides(own)?;
+        for change in changes {
+            overrides.change(&change.key, change.value.as_deref())?;
+        }
+        Ok(overrides.resolve(&self.defaults)?)
+    }
+
+    pub(crate) fn check_replicas(
+        &self,
+        config: &TopicConfig,
+        replicas: u16,
+    ) -> Result<(), TopicSettingsError> {
+        if config.min_insync_replicas > u32::from(replicas) {
+            return Err(TopicSettingsError::MoreInSyncThanReplicas {
+                isr_min: config.min_insync_replicas,
+                replicas,
+            });
+        }
+        Ok(())
+    }
+
+    /// The settings in force for a topic that exists. Values that this version no longer accepts are
+    /// an error; the caller decides what to serve then.
+    pub(crate) fn in_force(
+        &self,
+        own: &BTreeMap<String, String>,
+    ) -> Result<TopicConfig, TopicSettingsError> {
+        Ok(overrides(own)?.apply(&self.defaults))
+    }
+
+    pub(crate) fn broker_defaults(&self) -> &TopicConfig {
+        &self.defaults
+    }
+
+    /// All settings of a topic with where each comes from.
+    pub(crate) fn describe(
+        &self,
+        own: &BTreeMap<String, String>,
+    ) -> Result<Vec<TopicSetting>, TopicSettingsError> {
+        Ok(overrides(own)?.describe(&self.defaults))
+    }
+
+    /// What the settings mean for a log.
+    pub(crate) fn log_options(&self, config: &TopicConfig) -> LogOptions {
+        let millis =
+            |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        LogOptions {
+            segment_bytes: config.segment_bytes,
+            segment_ms: millis(config.segment_ms),
+            index_interval_bytes: config.index_interval_bytes,
+            retention_ms: config.retention_ms.map(millis),
+            retention_bytes: config.retention_bytes,
+            durability: match config.durability {
+                ConfiguredDurability::Synced => Durability::Synced,
+                ConfiguredDurability::Replicated => Durability::Replicated,
+            },
+            flush_interval_ms: u64::try_from(millis(config.flush_max_delay)).unwrap_or(u64::MAX),
+            flush_bytes: config.flush_bytes,
+            ..LogOptions::default()
+        }
+    }
+}
+
+fn overrides(own: &BTreeMap<String, String>) -> Result<TopicOverrides, ConfigErrors> {
+    TopicOverrides::parse(own)
+}
