@@ -477,6 +477,15 @@ macro_rules! wire_struct {
         }
 
         #[cfg(test)]
+        impl $name {
+            /// Name, type and first version of each field, for the test of the documentation.
+            pub(crate) const LAYOUT: (&'static str, &'static [(&'static str, &'static str, u16)]) = (
+                stringify!($name),
+                &[$( (stringify!($field), stringify!($ty), 1 $( * $since )?), )*],
+            );
+        }
+
+        #[cfg(test)]
         impl $crate::sample::Sample for $name {
             fn sample(source: &mut $crate::sample::Source) -> Self {
                 Self { $( $field: $crate::sample::Sample::sample(source), )* }
@@ -530,6 +539,13 @@ macro_rules! wire_enum {
                     }),
                 }
             }
+        }
+
+        #[cfg(test)]
+        impl $name {
+            /// Name and number of each value, for the test of the documentation.
+            pub(crate) const VALUES: &'static [(&'static str, u8)] =
+                &[$( (stringify!($variant), $value), )*];
         }
 
         #[cfg(test)]

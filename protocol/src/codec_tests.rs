@@ -246,5 +246,7 @@ mod versions {
             Err(DecodeError::TrailingBytes { left: 5 })
         );
         assert_eq!(Grown::SIZE_MIN, 2);
+        let fields = [("old", "u16", 1), ("new", "Option<u32>", 2)];
+        assert_eq!(Grown::LAYOUT, ("Grown", &fields[..]));
     }
 }

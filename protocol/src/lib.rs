@@ -16,6 +16,8 @@ pub mod api_key;
 pub mod batch_builder;
 pub mod codec;
 pub mod compression;
+#[cfg(test)]
+mod document_tests;
 pub mod error_code;
 pub mod frame;
 pub mod fuzzing;

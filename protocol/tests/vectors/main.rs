@@ -2,7 +2,8 @@
 //!
 //! The files in `vectors/` were not written by this crate: the messages follow the tables of
 //! `docs/PROTOCOL.md` field by field, the compressed batches come from the reference implementations
-//! of their codecs, and kafka-python reads all batches and builds the plain one with the same bytes.
+//! of their codecs. kafka-python reads the batches, and builds the plain one with the same bytes but
+//! for the leader epoch, which no checksum covers.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
