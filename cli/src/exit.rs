@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::ColorChoice;
+use crate::args;
 
 /// Exit statuses. They are part of the interface: scripts branch on them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,13 +96,13 @@ impl Failure {
     }
 
     /// Writes it to stderr: `error: …` and `hint: …`, or one JSON object.
-    pub(crate) fn report(&self, json: bool, color: ColorChoice) {
+    pub(crate) fn report(&self, json: bool) {
         let mut stderr = std::io::stderr().lock();
         // A closed stderr leaves nobody to tell.
         let _ = if json {
             writeln!(stderr, "{}", self.to_json())
         } else {
-            let painted = color != ColorChoice::Never && stderr.is_terminal();
+            let painted = args::may_color() && stderr.is_terminal();
             let (red, cyan, plain) = if painted {
                 ("\x1b[1;31m", "\x1b[36m", "\x1b[0m")
             } else {
@@ -120,6 +120,32 @@ impl Failure {
         serde_json::json!({
             "error": { "code": self.code, "message": self.message, "hint": self.hint }
         })
+    }
+}
+
+/// The failures of a verb that goes on after one: each is reported as it happens.
+#[derive(Debug)]
+pub(crate) struct Failures {
+    json: bool,
+    first: Option<Exit>,
+}
+
+impl Failures {
+    /// None yet.
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, first: None }
+    }
+
+    /// Reports one.
+    pub(crate) fn add(&mut self, failure: impl Into<Failure>) {
+        let failure = failure.into();
+        failure.report(self.json);
+        self.first.get_or_insert(failure.exit);
+    }
+
+    /// The status of the first, if there was one.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        self.first
     }
 }
 

@@ -2,12 +2,32 @@
 //!
 //! [`args`] declares what can be typed, one module per verb does it, [`exit`] says how it ends. A
 //! verb returns an [`exit::Outcome`]; only this file turns that into text on stderr and a status.
+//!
+//! [`topic`], [`produce`], [`consume`] and [`cluster`] are clients of a running broker; [`broker`] is
+//! one; [`log`] and [`config`] only look at files. [`output`] prints results, [`progress`] what is
+//! going on.
 #![forbid(unsafe_code)]
 
 mod args;
+mod base64;
 mod bench;
+mod broker;
+mod client_failure;
+mod cluster;
+mod completion;
+mod config;
+mod connect;
+mod consume;
 mod demo;
+mod escape;
 mod exit;
+mod interrupt;
+mod log;
+mod moment;
+mod output;
+mod produce;
+mod progress;
+mod topic;
 
 use std::process::ExitCode;
 
@@ -39,23 +59,35 @@ fn main() -> ExitCode {
     match run(cli.verb) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            failure.report(json, color);
+            failure.report(json);
             failure.exit.into()
         }
     }
 }
 
 fn run(verb: Verb) -> Outcome {
+    match verb {
+        Verb::Broker(args) => broker::run(&args),
+        Verb::Topic(args) => block_on(topic::run(&args)),
+        Verb::Produce(args) => block_on(produce::run(&args)),
+        Verb::Consume(args) => block_on(consume::run(&args)),
+        Verb::Cluster(args) => block_on(cluster::run(&args)),
+        Verb::Log(args) => log::run(&args),
+        Verb::Config(args) => config::run(&args),
+        Verb::Bench(args) => block_on(async { Ok(bench::run(args).await?.into()) }),
+        Verb::Demo(args) => block_on(async { Ok(demo::run(args).await?.into()) }),
+        Verb::Completion(args) => completion::run(&args),
+    }
+}
+
+/// Runs a verb that needs the runtime. What is still running when it returns is given up: it has
+/// waited for everything that it cares about.
+fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::error(format!("no async runtime: {error}")))?;
-    runtime.block_on(dispatch(verb))
-}
-
-async fn dispatch(verb: Verb) -> Outcome {
-    match verb {
-        Verb::Bench(args) => Ok(bench::run(args).await?.into()),
-        Verb::Demo(args) => Ok(demo::run(args).await?.into()),
-    }
+    let outcome = runtime.block_on(verb);
+    runtime.shutdown_background();
+    outcome
 }

@@ -1,0 +1,74 @@
+//! What is going on, on a terminal only.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A line on stderr that shows how far long work has come; nothing where stderr is no terminal.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// Shows nothing.
+    pub(crate) fn hidden() -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+        }
+    }
+
+    /// Bytes out of a total, or only bytes if nobody knows the total.
+    pub(crate) fn bytes(total: Option<u64>) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self::hidden();
+        }
+        let (bar, template) = match total {
+            Some(total) => (
+                ProgressBar::new(total),
+                "{wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {msg}  {eta} left",
+            ),
+            None => (
+                ProgressBar::new_spinner(),
+                "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}  {elapsed}",
+            ),
+        };
+        let style = ProgressStyle::with_template(template)
+            .expect("the template is a constant that a test has parsed");
+        bar.set_style(style);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar }
+    }
+
+    /// So many bytes more, and so many records in all.
+    pub(crate) fn advance(&self, bytes: u64, records: u64) {
+        if !self.bar.is_hidden() {
+            self.bar.inc(bytes);
+            self.bar.set_message(format!("{records} records"));
+        }
+    }
+
+    /// Takes the line away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hidden_line_costs_nothing_and_never_fails() {
+        let progress = Progress::hidden();
+        progress.advance(10, 1);
+        progress.finish();
+    }
+}
