@@ -127,6 +127,12 @@ pub enum SendError {
         /// Why it came back.
         cause: Box<SendError>,
     },
+    /// The last attempt failed for good, but an earlier one may have been appended.
+    #[error("{error}; an earlier attempt may have been appended")]
+    Doubtful {
+        /// What the last attempt met.
+        error: Box<SendError>,
+    },
 }
 
 impl SendError {
@@ -140,6 +146,7 @@ impl SendError {
             | Self::DeliveryTimedOut { .. }
             | Self::Abandoned { .. }
             | Self::Overtaken { .. } => true,
+            Self::Doubtful { error } => error.is_retriable(),
             Self::Refused { code, .. } => code.is_retriable(),
             Self::Request { source, .. } | Self::Metadata { source, .. } => source.is_retriable(),
             Self::InvalidTopic(_)
@@ -160,6 +167,7 @@ impl SendError {
             | Self::Abandoned {
                 may_have_committed, ..
             } => *may_have_committed,
+            Self::Doubtful { .. } => true,
             Self::Overtaken { cause, .. } => cause.may_have_committed(),
             Self::Refused { code, .. } => leaves_doubt(*code),
             Self::Request { source, .. } => source.may_have_committed(),
@@ -190,6 +198,7 @@ impl SendError {
             Self::Request { source, .. } | Self::Metadata { source, .. } => source.code(),
             Self::DeliveryTimedOut { .. } => "DeliveryTimedOut",
             Self::Overtaken { .. } => "Overtaken",
+            Self::Doubtful { error } => error.code(),
         }
     }
 
@@ -199,7 +208,7 @@ impl SendError {
         match self {
             Self::Refused { code, .. } => Some(*code),
             Self::Request { source, .. } | Self::Metadata { source, .. } => source.broker_code(),
-            Self::Overtaken { cause, .. } => cause.broker_code(),
+            Self::Overtaken { cause: error, .. } | Self::Doubtful { error } => error.broker_code(),
             Self::DeliveryTimedOut { last, .. } => last.as_ref().and_then(|e| e.broker_code()),
             _ => None,
         }

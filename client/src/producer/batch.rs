@@ -77,6 +77,7 @@ impl OpenBatch {
             opened_at: self.opened_at,
             attempts: 0,
             may_be_appended: false,
+            in_doubt: false,
             last_error: None,
         }
     }
@@ -97,6 +98,8 @@ pub(super) struct Batch {
     pub(super) attempts: u32,
     /// Whether one of the attempts may have been appended.
     pub(super) may_be_appended: bool,
+    /// Whether the last of them may have been.
+    pub(super) in_doubt: bool,
     pub(super) last_error: Option<SendError>,
 }
 

@@ -260,14 +260,13 @@ impl ProducerCore {
         if finished.is_empty() {
             return;
         }
-        let mut freed = 0;
+        // Whoever sees the acknowledgement finds the room free again.
+        self.give_back(finished.iter().map(|(batch, _)| batch.charged).sum());
         for (batch, outcome) in finished {
             batch.ticket.state.resolve(outcome);
-            freed += batch.charged;
             drop(batch.bytes);
             self.builders.give_back(batch.builder, batch.charged);
         }
-        self.give_back(freed);
         partition.room.notify_waiters();
         if self.handles.load(Ordering::Acquire) == 0 {
             self.upkeep.wake();

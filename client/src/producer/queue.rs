@@ -10,8 +10,10 @@
 //! **Order.** Batches are sent in the order in which they were filled, several at a time, all on one
 //! connection; the broker appends what comes on one connection in order. When one comes back, no
 //! later one is sent until everything in flight is resolved; then those that came back go again, in
-//! their order. One that came back although a later one was appended is not tried again, because it
-//! would land behind it: it fails with `Overtaken`. With one request in flight that cannot happen.
+//! their order. One that was refused although a later one was appended, or may have been, is not
+//! tried again, because it would land behind it: it fails with `Overtaken`. With one request in
+//! flight that cannot happen. What remains: a refusal whose answer is lost together with the
+//! connection looks like an append, and its retry may land behind a later batch.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -203,6 +205,9 @@ impl PartitionQueue {
         let Some(open) = &self.open else {
             return Readiness::Later;
         };
+        if open.builder.count() >= options.limits.records {
+            return Readiness::Now;
+        }
         let linger = options.linger;
         if linger.is_zero() || hurry {
             // While an answer is outstanding, records gather: it costs them nothing but the time
@@ -293,7 +298,8 @@ impl PartitionQueue {
                 self.finish(batch, Err(error), &mut finished);
             }
             Attempt::Returned { error, needs_newer } => {
-                batch.may_be_appended |= error.may_have_committed();
+                batch.in_doubt = error.may_have_committed();
+                batch.may_be_appended |= batch.in_doubt;
                 batch.last_error = Some(error);
                 self.needs_newer = self.needs_newer.max(needs_newer);
                 if self.appended > Some(sequence) {
@@ -303,16 +309,30 @@ impl PartitionQueue {
                 }
             }
         }
-        self.line_up_returned(options);
+        self.line_up_returned(options, &mut finished);
         finished
     }
 
     /// Once nothing is in flight any more, what came back goes to the front again.
-    fn line_up_returned(&mut self, options: &QueueOptions) {
+    fn line_up_returned(&mut self, options: &QueueOptions, finished: &mut Vec<Finished>) {
         if self.returned.is_empty() || !self.in_flight.is_empty() {
             return;
         }
         self.returned.sort_unstable_by_key(|batch| batch.sequence);
+        // One that surely was not appended must not land behind one that perhaps was.
+        let doubtful = self
+            .returned
+            .iter()
+            .rposition(|batch| batch.in_doubt)
+            .unwrap_or(0);
+        let behind = self.returned.split_off(doubtful);
+        let ahead = std::mem::replace(&mut self.returned, behind);
+        let (doubtful, overtaken): (Vec<Batch>, Vec<Batch>) =
+            ahead.into_iter().partition(|batch| batch.in_doubt);
+        self.returned.splice(..0, doubtful);
+        for batch in overtaken {
+            self.overtaken(batch, finished);
+        }
         let attempts = self.returned.first().map_or(1, |batch| batch.attempts);
         for batch in self.returned.drain(..).rev() {
             self.ready.push_front(batch);
@@ -347,8 +367,16 @@ impl PartitionQueue {
         }
     }
 
-    fn finish(&mut self, batch: Batch, outcome: Outcome, finished: &mut Vec<Finished>) {
+    fn finish(&mut self, batch: Batch, mut outcome: Outcome, finished: &mut Vec<Finished>) {
         self.charged -= batch.charged;
+        if let Err(error) = &outcome
+            && batch.may_be_appended
+            && !error.may_have_committed()
+        {
+            outcome = Err(SendError::Doubtful {
+                error: Box::new(error.clone()),
+            });
+        }
         finished.push((batch, outcome));
     }
 

@@ -11,7 +11,9 @@ use crate::support::{FakeBroker, Verdict, quick, soon};
 fn pseudo_random(seed: u64) -> impl FnMut(u64) -> u64 {
     let mut state = seed;
     move |below| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     }
 }
@@ -40,7 +42,9 @@ async fn torture(seed: u64, partitions: u32, in_flight: usize) {
     let mut acks = Vec::new();
     for n in 0..600 {
         let partition = PartitionId::new(random(partitions.into()) as u32);
-        let record = ProducerRecord::to("t").value(n.to_string()).partition(partition);
+        let record = ProducerRecord::to("t")
+            .value(n.to_string())
+            .partition(partition);
         acks.push((n, partition, soon(producer.enqueue(record)).await.unwrap()));
         if random(10) == 0 {
             tokio::task::yield_now().await;

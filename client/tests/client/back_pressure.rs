@@ -8,7 +8,9 @@ use crate::support::{FakeBroker, Verdict, eventually, quick, soon};
 const KIB: usize = 1 << 10;
 
 fn record(partition: u32) -> ProducerRecord {
-    ProducerRecord::to("t").value(vec![7; KIB]).partition(PartitionId::new(partition))
+    ProducerRecord::to("t")
+        .value(vec![7; KIB])
+        .partition(PartitionId::new(partition))
 }
 
 /// Answers of partition 0 are held until the sender is dropped.
@@ -42,9 +44,15 @@ async fn a_full_buffer_makes_senders_wait_until_records_are_acknowledged() {
             Err(rejected) => break rejected,
         }
     };
-    assert!(matches!(rejected.error, SendError::BufferFull { .. }), "{rejected}");
+    assert!(
+        matches!(rejected.error, SendError::BufferFull { .. }),
+        "{rejected}"
+    );
     assert_eq!(*rejected.record, record(0), "it is handed back untouched");
-    assert!((28..=32).contains(&taken), "half of the buffer for one partition: {taken}");
+    assert!(
+        (28..=32).contains(&taken),
+        "half of the buffer for one partition: {taken}"
+    );
     assert!(producer.buffered_bytes() <= 64 * KIB);
 
     let waiting = tokio::spawn({
@@ -81,7 +89,10 @@ async fn a_bulk_call_goes_through_a_small_buffer() {
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().buffer_bytes(32 * KIB).build();
     let values: Vec<Vec<u8>> = (0..2000).map(|n: u32| n.to_string().into_bytes()).collect();
-    let big: Vec<Vec<u8>> = values.iter().map(|v| [v.clone(), vec![b'.'; 500]].concat()).collect();
+    let big: Vec<Vec<u8>> = values
+        .iter()
+        .map(|v| [v.clone(), vec![b'.'; 500]].concat())
+        .collect();
     let pending = soon(producer.enqueue_many("t", None, &big)).await.unwrap();
     assert_eq!(soon(pending).await.unwrap().records(), 2000);
     let total: usize = (0..3).map(|p| broker.records("t", p).len()).sum();
@@ -96,8 +107,13 @@ async fn a_bulk_call_that_is_broken_off_says_what_was_taken() {
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().buffer_bytes(32 * KIB).build();
     let values = [vec![1; 100], vec![2; 100], vec![3; 20 * KIB], vec![4; 100]];
-    let broken = soon(producer.enqueue_many("t", None, &values)).await.unwrap_err();
-    assert!(matches!(broken.error, SendError::RecordTooLarge { .. }), "{broken}");
+    let broken = soon(producer.enqueue_many("t", None, &values))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(broken.error, SendError::RecordTooLarge { .. }),
+        "{broken}"
+    );
     assert_eq!(soon(broken.enqueued.unwrap()).await.unwrap().records(), 2);
     eventually("the buffer is empty", || producer.buffered_bytes() == 0).await;
 }

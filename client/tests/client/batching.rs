@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use highwater_client::{Acks, ProducerRecord, SendError};
 use crate::support::{FakeBroker, Verdict, eventually, quick, soon, values};
+use highwater_client::{Acks, ProducerRecord, SendError};
 use tokio::sync::oneshot;
 
 fn record(value: impl ToString) -> ProducerRecord {
@@ -52,10 +52,15 @@ async fn full_batches_do_not_wait_for_answers() {
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().batch_records(10).build();
     let _first = producer.enqueue(record(0)).await.unwrap();
-    let pending =
-        producer.enqueue_many("t", None, (1..36).map(|_| "x").collect::<Vec<_>>()).await.unwrap();
+    let pending = producer
+        .enqueue_many("t", None, (1..36).map(|_| "x").collect::<Vec<_>>())
+        .await
+        .unwrap();
     // 35 more: three full batches go, the rest of five stays behind the held answer.
-    eventually("full batches are there", || broker.records("t", 0).len() == 31).await;
+    eventually("full batches are there", || {
+        broker.records("t", 0).len() == 31
+    })
+    .await;
     drop(pending);
 }
 
@@ -66,13 +71,21 @@ async fn batches_are_limited_by_bytes_and_by_records() {
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().batch_bytes(1000).build();
     let values: Vec<Vec<u8>> = (0..100).map(|n| vec![n; 100]).collect();
-    soon(producer.enqueue_many("t", None, &values)).await.unwrap().await.unwrap();
+    soon(producer.enqueue_many("t", None, &values))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     let records = broker.records("t", 0);
     assert_eq!(records.len(), 100);
     assert!(records.last().unwrap().batch >= 10);
 
     let producer = client.producer().batch_records(7).build();
-    let ack = soon(producer.enqueue_many("t", None, &values)).await.unwrap().await.unwrap();
+    let ack = soon(producer.enqueue_many("t", None, &values))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     assert_eq!(ack.records(), 100);
     let ranges: Vec<u32> = ack.ranges.iter().map(|range| range.records).collect();
     assert!(ranges.iter().all(|records| *records <= 7), "{ranges:?}");
@@ -93,7 +106,11 @@ async fn lingering_gathers_records_after_the_first() {
     for ack in acks {
         soon(ack).await.unwrap();
     }
-    assert_eq!(broker.produce_calls(), 2, "one at once, one after the linger time");
+    assert_eq!(
+        broker.produce_calls(),
+        2,
+        "one at once, one after the linger time"
+    );
 }
 
 #[tokio::test]
@@ -132,8 +149,19 @@ async fn a_record_that_no_buffer_holds_is_refused() {
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().buffer_bytes(10_000).build();
     let error = soon(producer.send(ProducerRecord::to("t").value(vec![0; 6000]))).await;
-    assert!(matches!(error, Err(SendError::RecordTooLarge { bytes_max: 5000, .. })), "{error:?}");
-    soon(producer.send(ProducerRecord::to("t").value(vec![0; 4000]))).await.unwrap();
+    assert!(
+        matches!(
+            error,
+            Err(SendError::RecordTooLarge {
+                bytes_max: 5000,
+                ..
+            })
+        ),
+        "{error:?}"
+    );
+    soon(producer.send(ProducerRecord::to("t").value(vec![0; 4000])))
+        .await
+        .unwrap();
     assert_eq!(producer.buffered_bytes(), 0);
 }
 
@@ -142,7 +170,12 @@ async fn compressed_batches_arrive_compressed() {
     use highwater_client::Compression;
     let broker = FakeBroker::start().await;
     let client = quick(&broker).connect().await.unwrap();
-    for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+    for codec in [
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
         let topic = codec.to_string();
         broker.topic(&topic, 1);
         let bytes = std::sync::Arc::new(std::sync::Mutex::new(0));
@@ -153,7 +186,11 @@ async fn compressed_batches_arrive_compressed() {
         });
         let producer = client.producer().compression(codec).build();
         let lines = vec!["the same line again and again"; 10_000];
-        soon(producer.enqueue_many(&topic, None, lines)).await.unwrap().await.unwrap();
+        soon(producer.enqueue_many(&topic, None, lines))
+            .await
+            .unwrap()
+            .await
+            .unwrap();
         assert_eq!(broker.records(&topic, 0).len(), 10_000);
         assert!(*bytes.lock().unwrap() < 10_000 * 29 / 2, "{codec}");
     }

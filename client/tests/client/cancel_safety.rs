@@ -51,8 +51,14 @@ async fn a_send_dropped_while_it_waits_for_space_takes_its_record_back() {
     broker.on_first_produces(vec![Verdict::AppendAndHold(told)]);
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().buffer_bytes(2000).build();
-    let first = producer.enqueue(ProducerRecord::to("t").value(vec![b'a'; 900])).await.unwrap();
-    let second = producer.enqueue(ProducerRecord::to("t").value(vec![b'b'; 900])).await.unwrap();
+    let first = producer
+        .enqueue(ProducerRecord::to("t").value(vec![b'a'; 900]))
+        .await
+        .unwrap();
+    let second = producer
+        .enqueue(ProducerRecord::to("t").value(vec![b'b'; 900]))
+        .await
+        .unwrap();
     for polls in [1, 2, 5, 20] {
         let waiting = producer.enqueue(ProducerRecord::to("t").value(vec![b'c'; 900]));
         assert!(poll_and_drop(waiting, polls).await.is_none());
@@ -60,7 +66,10 @@ async fn a_send_dropped_while_it_waits_for_space_takes_its_record_back() {
     held.send(()).unwrap();
     soon(first).await.unwrap();
     soon(second).await.unwrap();
-    let third = producer.enqueue(ProducerRecord::to("t").value(vec![b'd'; 900])).await.unwrap();
+    let third = producer
+        .enqueue(ProducerRecord::to("t").value(vec![b'd'; 900]))
+        .await
+        .unwrap();
     soon(third).await.unwrap();
     let first_bytes: Vec<u8> = broker.records("t", 0).iter().map(|r| r.value[0]).collect();
     assert_eq!(first_bytes, b"abd");
@@ -94,7 +103,9 @@ async fn a_dropped_connect_or_lookup_leaves_nothing_behind() {
         poll_and_drop(client.producer().build().send(record(0)), polls).await;
         poll_and_drop(client.reader("t").build(), polls).await;
     }
-    soon(client.producer().build().send(record(0))).await.unwrap();
+    soon(client.producer().build().send(record(0)))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -109,10 +120,19 @@ async fn a_dropped_read_loses_no_record() {
         .build();
     // Incompressible enough that unpacking happens apart, where a dropped call could lose it.
     let noise: Vec<String> = (0..60_000_u64)
-        .map(|n| format!("{n} {:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)))
+        .map(|n| {
+            format!(
+                "{n} {:x}",
+                n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+            )
+        })
         .collect();
     let lines = noise.iter().map(String::as_str);
-    soon(compressed.enqueue_many("t", None, lines)).await.unwrap().await.unwrap();
+    soon(compressed.enqueue_many("t", None, lines))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
 
     let mut reader = client.reader("t").until(Until::End).build().await.unwrap();
     let mut seen = Vec::new();

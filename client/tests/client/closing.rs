@@ -39,17 +39,33 @@ async fn close_hands_back_what_was_not_delivered() {
     let first = producer.enqueue(record(0)).await.unwrap();
     let second = producer.enqueue(record(1)).await.unwrap();
     eventually("the first is there", || broker.produce_calls() == 1).await;
-    let error = soon(producer.close(Duration::from_millis(20))).await.unwrap_err();
+    let error = soon(producer.close(Duration::from_millis(20)))
+        .await
+        .unwrap_err();
     assert_eq!(error.records(), 2);
     assert!(error.may_have_committed());
-    let [sent, unsent] = &error.undelivered[..] else { panic!("{error:?}") };
+    let [sent, unsent] = &error.undelivered[..] else {
+        panic!("{error:?}")
+    };
     assert!(sent.may_have_committed && !unsent.may_have_committed);
     let back = BatchRecords::open(unsent.batch.clone(), Default::default()).unwrap();
-    let values: Vec<_> = back.iter().map(|r| r.unwrap().value.unwrap().to_vec()).collect();
+    let values: Vec<_> = back
+        .iter()
+        .map(|r| r.unwrap().value.unwrap().to_vec())
+        .collect();
     assert_eq!(values, [b"1"]);
     assert!(soon(first).await.unwrap_err().may_have_committed());
     let error = soon(second).await.unwrap_err();
-    assert!(matches!(error, SendError::Abandoned { may_have_committed: false, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            SendError::Abandoned {
+                may_have_committed: false,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert_eq!(producer.buffered_bytes(), 0);
 }
 
@@ -61,15 +77,29 @@ async fn close_wakes_those_who_wait_for_space() {
     broker.on_first_produces(vec![Verdict::AppendAndHold(told)]);
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().buffer_bytes(1024).build();
-    let _first = producer.enqueue(ProducerRecord::to("t").value(vec![0; 476])).await.unwrap();
-    let _second = producer.enqueue(ProducerRecord::to("t").value(vec![0; 476])).await.unwrap();
+    let _first = producer
+        .enqueue(ProducerRecord::to("t").value(vec![0; 476]))
+        .await
+        .unwrap();
+    let _second = producer
+        .enqueue(ProducerRecord::to("t").value(vec![0; 476]))
+        .await
+        .unwrap();
     let waiting = tokio::spawn({
         let producer = producer.clone();
-        async move { producer.enqueue(ProducerRecord::to("t").value(vec![0; 400])).await.map(drop) }
+        async move {
+            producer
+                .enqueue(ProducerRecord::to("t").value(vec![0; 400]))
+                .await
+                .map(drop)
+        }
     });
     tokio::task::yield_now().await;
     let _ = soon(producer.close(Duration::ZERO)).await;
-    assert!(matches!(soon(waiting).await.unwrap(), Err(SendError::Closed)));
+    assert!(matches!(
+        soon(waiting).await.unwrap(),
+        Err(SendError::Closed)
+    ));
 }
 
 #[tokio::test]
@@ -104,7 +134,10 @@ fn a_runtime_that_goes_away_leaves_nobody_waiting() {
         (broker, producer, ack)
     });
     first.shutdown_timeout(Duration::from_secs(5));
-    let second = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let second = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     second.block_on(async {
         let error = soon(ack).await.unwrap_err();
         assert!(error.may_have_committed(), "{error}");

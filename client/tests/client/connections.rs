@@ -38,7 +38,10 @@ async fn something_else_on_the_port_is_named() {
     ] {
         let address = foreign_service(answer).await;
         let error = soon(Client::connect(&address)).await.unwrap_err();
-        assert!(matches!(error, ConnectError::NotHighwater { .. }), "{answer:?}: {error:?}");
+        assert!(
+            matches!(error, ConnectError::NotHighwater { .. }),
+            "{answer:?}: {error:?}"
+        );
         assert!(!error.is_retriable());
     }
 }
@@ -47,8 +50,10 @@ async fn something_else_on_the_port_is_named() {
 async fn a_silent_service_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let connecting =
-        Client::builder().seed(address).connect_timeout(Duration::from_millis(50)).connect();
+    let connecting = Client::builder()
+        .seed(address)
+        .connect_timeout(Duration::from_millis(50))
+        .connect();
     let error = soon(connecting).await.unwrap_err();
     assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
     assert!(error.is_retriable());
@@ -69,7 +74,10 @@ async fn nobody_there_is_an_error_that_names_the_address() {
 async fn bad_addresses_are_refused_before_connecting() {
     for bad in ["", "nohost", ":7171", "host:", "host:port", "host:70000"] {
         let error = soon(Client::connect(bad)).await.unwrap_err();
-        assert!(matches!(error, ConnectError::InvalidAddress { .. }), "{bad}: {error}");
+        assert!(
+            matches!(error, ConnectError::InvalidAddress { .. }),
+            "{bad}: {error}"
+        );
     }
     let error = soon(Client::builder().connect()).await.unwrap_err();
     assert!(matches!(error, ConnectError::NoSeeds));
@@ -81,8 +89,9 @@ async fn any_seed_that_answers_will_do() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let client =
-        soon(Client::builder().seeds([gone, broker.address()]).connect()).await.unwrap();
+    let client = soon(Client::builder().seeds([gone, broker.address()]).connect())
+        .await
+        .unwrap();
     drop(client);
 }
 
@@ -90,10 +99,17 @@ async fn any_seed_that_answers_will_do() {
 async fn the_expected_cluster_is_demanded() {
     let broker = FakeBroker::start().await;
     let client = soon(quick(&broker).connect()).await.unwrap();
-    soon(quick(&broker).expect_cluster(client.cluster_id()).connect()).await.unwrap();
+    soon(quick(&broker).expect_cluster(client.cluster_id()).connect())
+        .await
+        .unwrap();
     let other = highwater_client::ClusterId::random();
-    let error = soon(quick(&broker).expect_cluster(other).connect()).await.unwrap_err();
-    assert!(matches!(error, ConnectError::WrongCluster { .. }), "{error}");
+    let error = soon(quick(&broker).expect_cluster(other).connect())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ConnectError::WrongCluster { .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -103,7 +119,9 @@ async fn an_api_that_the_broker_lacks_fails_without_asking() {
     broker.drop_api(ApiKey::Produce);
     let client = soon(quick(&broker).connect()).await.unwrap();
     let producer = client.producer().build();
-    let error = soon(producer.send(ProducerRecord::to("t").value("x"))).await.unwrap_err();
+    let error = soon(producer.send(ProducerRecord::to("t").value("x")))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), "UnsupportedVersion", "{error}");
     assert!(!error.is_retriable() && !error.may_have_committed());
     assert_eq!(producer.buffered_bytes(), 0);
@@ -118,12 +136,22 @@ async fn one_connection_serves_all_and_answers_come_in_any_order() {
     let (held, told) = tokio::sync::oneshot::channel();
     broker.on_first_produces(vec![Verdict::AppendAndHold(told)]);
     let producer = client.producer().build();
-    let slow = producer.enqueue(ProducerRecord::to("t").value("x")).await.unwrap();
+    let slow = producer
+        .enqueue(ProducerRecord::to("t").value("x"))
+        .await
+        .unwrap();
     eventually("it is there", || broker.produce_calls() == 1).await;
     // A long poll and an unanswered produce are pending; others overtake them.
-    let mut reader = client.reader("u").fetch_wait(Duration::from_secs(60)).build().await.unwrap();
+    let mut reader = client
+        .reader("u")
+        .fetch_wait(Duration::from_secs(60))
+        .build()
+        .await
+        .unwrap();
     for _ in 0..10 {
-        soon(producer.send(ProducerRecord::to("u").value("y"))).await.unwrap();
+        soon(producer.send(ProducerRecord::to("u").value("y")))
+            .await
+            .unwrap();
     }
     assert!(soon(reader.next()).await.unwrap().is_some());
     held.send(()).unwrap();
@@ -136,12 +164,20 @@ async fn a_silent_connection_is_given_up_and_made_anew() {
     let broker = FakeBroker::start().await;
     broker.topic("t", 1);
     broker.on_first_produces(vec![Verdict::AppendAndForget]);
-    let client = quick(&broker).request_timeout(Duration::from_millis(100)).connect();
+    let client = quick(&broker)
+        .request_timeout(Duration::from_millis(100))
+        .connect();
     let client = soon(client).await.unwrap();
     let producer = client.producer().build();
-    soon(producer.send(ProducerRecord::to("t").value("x"))).await.unwrap();
+    soon(producer.send(ProducerRecord::to("t").value("x")))
+        .await
+        .unwrap();
     assert_eq!(broker.connections(), 2);
-    assert_eq!(broker.records("t", 0).len(), 2, "the first attempt was appended too");
+    assert_eq!(
+        broker.records("t", 0).len(),
+        2,
+        "the first attempt was appended too"
+    );
 }
 
 #[tokio::test]
@@ -151,5 +187,8 @@ async fn dropping_everything_closes_the_connection() {
     drop(client);
     // Its tasks end: a current-thread runtime would otherwise keep them for ever.
     let metrics = tokio::runtime::Handle::current().metrics();
-    eventually("only the broker's tasks are left", || metrics.num_alive_tasks() <= 1).await;
+    eventually("only the broker's tasks are left", || {
+        metrics.num_alive_tasks() <= 1
+    })
+    .await;
 }

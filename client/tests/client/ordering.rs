@@ -62,7 +62,11 @@ async fn refused_batches_go_again_in_order() {
             Err(other) => panic!("{other}"),
         }
     }
-    assert_eq!(values(&broker.records("t", 0)), kept, "what was acknowledged, in order");
+    assert_eq!(
+        values(&broker.records("t", 0)),
+        kept,
+        "what was acknowledged, in order"
+    );
     assert!(kept.len() >= 90, "{}", kept.len());
 }
 
@@ -133,12 +137,22 @@ async fn batches_behind_a_refused_one_wait_for_it() {
     let mut refusals = 4;
     broker.on_produce(move |_| {
         refusals -= 1;
-        if refusals >= 0 { Verdict::Refuse(ErrorCode::NotEnoughReplicas) } else { Verdict::Append }
+        if refusals >= 0 {
+            Verdict::Refuse(ErrorCode::NotEnoughReplicas)
+        } else {
+            Verdict::Append
+        }
     });
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().build();
-    let first = producer.enqueue(ProducerRecord::to("t").value("0")).await.unwrap();
-    let second = producer.enqueue(ProducerRecord::to("t").value("1")).await.unwrap();
+    let first = producer
+        .enqueue(ProducerRecord::to("t").value("0"))
+        .await
+        .unwrap();
+    let second = producer
+        .enqueue(ProducerRecord::to("t").value("1"))
+        .await
+        .unwrap();
     soon(second).await.unwrap();
     soon(first).await.unwrap();
     assert_eq!(values(&broker.records("t", 0)), ["0", "1"]);

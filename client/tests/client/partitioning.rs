@@ -18,7 +18,11 @@ async fn records_of_a_key_go_to_its_partition() {
         assert_eq!(ack.partition, partition_for_key(key, 7));
     }
     let pairs = keys.iter().map(|key| (&key[..], &b"many"[..]));
-    soon(producer.enqueue_many("t", None, pairs)).await.unwrap().await.unwrap();
+    soon(producer.enqueue_many("t", None, pairs))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     for partition in 0..7 {
         for record in broker.records("t", partition) {
             assert_eq!(partition_for_key(&record.key.unwrap(), 7).get(), partition);
@@ -33,7 +37,11 @@ async fn records_without_a_key_fill_a_batch_and_move_on() {
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().batch_records(50).build();
     let values = vec!["x"; 1000];
-    soon(producer.enqueue_many("t", None, values)).await.unwrap().await.unwrap();
+    soon(producer.enqueue_many("t", None, values))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     for partition in 0..4 {
         let count = broker.records("t", partition).len();
         assert!((150..=350).contains(&count), "{partition} has {count}");
@@ -48,13 +56,22 @@ async fn a_partition_that_is_named_is_used() {
     let producer = client.producer().build();
     let record = || ProducerRecord::to("t").key("k").value("x");
     for n in [2, 0, 1] {
-        let ack = soon(producer.send(record().partition(PartitionId::new(n)))).await.unwrap();
+        let ack = soon(producer.send(record().partition(PartitionId::new(n))))
+            .await
+            .unwrap();
         assert_eq!(ack.partition.get(), n);
     }
-    let error = soon(producer.send(record().partition(PartitionId::new(3)))).await.unwrap_err();
-    assert!(matches!(error, SendError::UnknownPartition { partitions: 3, .. }), "{error}");
+    let error = soon(producer.send(record().partition(PartitionId::new(3))))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, SendError::UnknownPartition { partitions: 3, .. }),
+        "{error}"
+    );
     broker.add_partition("t");
-    soon(producer.send(record().partition(PartitionId::new(3)))).await.unwrap();
+    soon(producer.send(record().partition(PartitionId::new(3))))
+        .await
+        .unwrap();
 }
 
 #[derive(Debug)]
@@ -72,6 +89,8 @@ async fn a_partitioner_of_ones_own_decides() {
     broker.topic("t", 5);
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().partitioner(Last).build();
-    let ack = soon(producer.send(ProducerRecord::to("t").value("x"))).await.unwrap();
+    let ack = soon(producer.send(ProducerRecord::to("t").value("x")))
+        .await
+        .unwrap();
     assert_eq!(ack.partition.get(), 4);
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater_client::{
-    Client, Compression, ErrorCode, Offset, OutOfRange, PartitionId, ReadError, Reader, Start, Until,
+    Client, Compression, ErrorCode, Offset, OutOfRange, PartitionId, ReadError, Reader, Start,
+    Until,
 };
 use highwater_protocol::api_key::ApiKey;
 
@@ -21,7 +22,11 @@ async fn filled(records: u32, batch: u32) -> (FakeBroker, Client) {
 async fn fill(client: &Client, numbers: std::ops::Range<u32>, batch: u32) {
     let values: Vec<Vec<u8>> = numbers.map(|n| n.to_string().into_bytes()).collect();
     let producer = client.producer().batch_records(batch).build();
-    soon(producer.enqueue_many("t", None, &values)).await.unwrap().await.unwrap();
+    soon(producer.enqueue_many("t", None, &values))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
 }
 
 async fn rest(reader: &mut Reader) -> Vec<u32> {
@@ -63,22 +68,40 @@ async fn starts_and_ends_are_where_they_were_asked_for() {
         (Start::FromEnd(10), Until::End, 990..1000),
         (Start::FromEnd(5000), Until::End, 0..1000),
         (Start::End, Until::End, 0..0),
-        (Start::Offset(offset(100)), Until::Offset(offset(103)), 100..103),
-        (Start::Offset(offset(60)), Until::Offset(offset(200)), 60..200),
+        (
+            Start::Offset(offset(100)),
+            Until::Offset(offset(103)),
+            100..103,
+        ),
+        (
+            Start::Offset(offset(60)),
+            Until::Offset(offset(200)),
+            60..200,
+        ),
         (Start::Offset(offset(7)), Until::Offset(offset(7)), 0..0),
     ] {
         let builder = || client.reader("t").start(start).until(until);
         let mut reader = soon(builder().build()).await.unwrap();
-        assert_eq!(rest(&mut reader).await, numbers(expected.clone()), "{start:?} {until:?}");
+        assert_eq!(
+            rest(&mut reader).await,
+            numbers(expected.clone()),
+            "{start:?} {until:?}"
+        );
         let mut reader = soon(builder().fetch_bytes_max(1).build()).await.unwrap();
-        assert_eq!(rest_in_batches(&mut reader).await, numbers(expected), "{start:?} {until:?}");
+        assert_eq!(
+            rest_in_batches(&mut reader).await,
+            numbers(expected),
+            "{start:?} {until:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_reader_without_end_waits_for_more() {
     let (_broker, client) = filled(3, 3).await;
-    let mut reader = soon(client.reader("t").start(Start::End).build()).await.unwrap();
+    let mut reader = soon(client.reader("t").start(Start::End).build())
+        .await
+        .unwrap();
     let waiting = tokio::spawn(async move {
         let record = reader.next().await.unwrap().unwrap();
         (record.offset.get(), reader.positions())
@@ -93,7 +116,9 @@ async fn a_reader_without_end_waits_for_more() {
 #[tokio::test]
 async fn positions_follow_the_records_and_seeking_changes_them() {
     let (_broker, client) = filled(100, 10).await;
-    let mut reader = soon(client.reader("t").until(Until::End).build()).await.unwrap();
+    let mut reader = soon(client.reader("t").until(Until::End).build())
+        .await
+        .unwrap();
     let at = |n| BTreeMap::from([(p0(), Offset::new(n))]);
     assert_eq!(reader.positions(), at(0));
     for n in 1..=15 {
@@ -107,7 +132,9 @@ async fn positions_follow_the_records_and_seeking_changes_them() {
     reader.seek(p0(), Offset::new(98)).unwrap();
     assert!(!reader.is_at_end());
     assert_eq!(rest(&mut reader).await, numbers(98..100));
-    let error = reader.seek(PartitionId::new(9), Offset::new(0)).unwrap_err();
+    let error = reader
+        .seek(PartitionId::new(9), Offset::new(0))
+        .unwrap_err();
     assert!(matches!(error, ReadError::UnknownPartition { .. }));
 }
 
@@ -120,9 +147,15 @@ async fn paused_partitions_are_left_out_until_resumed() {
     for partition in [0, 1] {
         let partition = Some(PartitionId::new(partition));
         let values = vec!["x"; 50];
-        soon(producer.enqueue_many("t", partition, values)).await.unwrap().await.unwrap();
+        soon(producer.enqueue_many("t", partition, values))
+            .await
+            .unwrap()
+            .await
+            .unwrap();
     }
-    let mut reader = soon(client.reader("t").until(Until::End).build()).await.unwrap();
+    let mut reader = soon(client.reader("t").until(Until::End).build())
+        .await
+        .unwrap();
     reader.pause([p0()]);
     for _ in 0..50 {
         let record = soon(reader.next()).await.unwrap().unwrap();
@@ -142,11 +175,22 @@ async fn paused_partitions_are_left_out_until_resumed() {
 async fn an_offset_out_of_range_is_reported_unless_told_otherwise() {
     let (broker, client) = filled(100, 10).await;
     broker.trim("t", 0, 40);
-    let builder = || client.reader("t").start(Start::Offset(Offset::new(7))).until(Until::End);
+    let builder = || {
+        client
+            .reader("t")
+            .start(Start::Offset(Offset::new(7)))
+            .until(Until::End)
+    };
     let mut reader = soon(builder().build()).await.unwrap();
     for _ in 0..2 {
         let error = soon(reader.next()).await.unwrap_err();
-        let ReadError::OffsetOutOfRange { requested, start, end, .. } = &error else {
+        let ReadError::OffsetOutOfRange {
+            requested,
+            start,
+            end,
+            ..
+        } = &error
+        else {
             panic!("{error}");
         };
         assert_eq!((requested.get(), start.get(), end.get()), (7, 40, 100));
@@ -156,9 +200,13 @@ async fn an_offset_out_of_range_is_reported_unless_told_otherwise() {
     reader.seek(p0(), Offset::new(40)).unwrap();
     assert_eq!(rest(&mut reader).await, numbers(40..100));
 
-    let mut reader = soon(builder().on_out_of_range(OutOfRange::Beginning).build()).await.unwrap();
+    let mut reader = soon(builder().on_out_of_range(OutOfRange::Beginning).build())
+        .await
+        .unwrap();
     assert_eq!(rest(&mut reader).await, numbers(40..100));
-    let mut reader = soon(builder().on_out_of_range(OutOfRange::End).build()).await.unwrap();
+    let mut reader = soon(builder().on_out_of_range(OutOfRange::End).build())
+        .await
+        .unwrap();
     assert_eq!(rest(&mut reader).await, numbers(0..0));
 }
 
@@ -166,7 +214,9 @@ async fn an_offset_out_of_range_is_reported_unless_told_otherwise() {
 async fn a_damaged_batch_is_reported_and_nothing_behind_it_is_handed_out() {
     let (broker, client) = filled(100, 100).await;
     broker.corrupt_fetches(true);
-    let mut reader = soon(client.reader("t").until(Until::End).build()).await.unwrap();
+    let mut reader = soon(client.reader("t").until(Until::End).build())
+        .await
+        .unwrap();
     for _ in 0..3 {
         let error = soon(reader.next_batch()).await.unwrap_err();
         assert!(matches!(error, ReadError::CorruptBatch { .. }), "{error}");
@@ -191,29 +241,48 @@ async fn compressed_batches_come_out_whole_in_any_size() {
     broker.topic("t", 1);
     let client = soon(quick(&broker).connect()).await.unwrap();
     let mut count = 0_u32;
-    for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+    for codec in [
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
         let producer = client.producer().compression(codec).build();
         for records in [1, 100, 50_000] {
             let values: Vec<_> = (count..count + records).map(|n| n.to_string()).collect();
             let values = values.iter().map(String::as_str);
-            soon(producer.enqueue_many("t", None, values)).await.unwrap().await.unwrap();
+            soon(producer.enqueue_many("t", None, values))
+                .await
+                .unwrap()
+                .await
+                .unwrap();
             count += records;
         }
     }
-    let mut reader = soon(client.reader("t").until(Until::End).build()).await.unwrap();
+    let mut reader = soon(client.reader("t").until(Until::End).build())
+        .await
+        .unwrap();
     assert_eq!(rest_in_batches(&mut reader).await, numbers(0..count));
 
-    let mut reader =
-        soon(client.reader("t").until(Until::End).decompressed_bytes_max(1000).build())
-            .await
-            .unwrap();
+    let mut reader = soon(
+        client
+            .reader("t")
+            .until(Until::End)
+            .decompressed_bytes_max(1000)
+            .build(),
+    )
+    .await
+    .unwrap();
     let error = loop {
         match soon(reader.next_batch()).await {
             Ok(batch) => assert!(batch.is_some(), "the bomb limit was not noticed"),
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, ReadError::UnreadableBatch { .. }), "{error}");
+    assert!(
+        matches!(error, ReadError::UnreadableBatch { .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -235,7 +304,11 @@ async fn fetching_ahead_stops_at_its_limit() {
 #[tokio::test]
 async fn reading_goes_on_after_the_connection_was_lost() {
     let (mut broker, client) = filled(500, 5).await;
-    let builder = client.reader("t").until(Until::End).fetch_bytes_max(300).prefetch_bytes(1);
+    let builder = client
+        .reader("t")
+        .until(Until::End)
+        .fetch_bytes_max(300)
+        .prefetch_bytes(1);
     let mut reader = soon(builder.build()).await.unwrap();
     for n in 0..500_u64 {
         if n % 100 == 50 {
@@ -283,16 +356,37 @@ async fn a_deleted_topic_ends_the_reader_even_if_it_is_made_anew() {
     broker.topic("t", 1);
     fill(&client, 0..1, 1).await;
     let error = soon(reader.next()).await.unwrap_err();
-    assert!(matches!(error, ReadError::UnknownTopic { was_there: true, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ReadError::UnknownTopic {
+                was_there: true,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn unknown_topics_and_partitions_are_told_when_building() {
     let (_broker, client) = filled(1, 1).await;
     let error = soon(client.reader("nope").build()).await.unwrap_err();
-    assert!(matches!(error, ReadError::UnknownTopic { was_there: false, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ReadError::UnknownTopic {
+                was_there: false,
+                ..
+            }
+        ),
+        "{error}"
+    );
     let error = soon(client.reader("t").partitions([PartitionId::new(4)]).build()).await;
-    assert!(matches!(error, Err(ReadError::UnknownPartition { partitions: 1, .. })));
+    assert!(matches!(
+        error,
+        Err(ReadError::UnknownPartition { partitions: 1, .. })
+    ));
     let error = soon(client.reader("no/good").build()).await.unwrap_err();
     assert_eq!(error.code(), "InvalidTopic");
 }
@@ -306,9 +400,17 @@ async fn many_partitions_each_get_their_turn() {
     for partition in 0..20 {
         let values = vec!["0123456789"; 100];
         let partition = Some(PartitionId::new(partition));
-        soon(producer.enqueue_many("t", partition, values)).await.unwrap().await.unwrap();
+        soon(producer.enqueue_many("t", partition, values))
+            .await
+            .unwrap()
+            .await
+            .unwrap();
     }
-    let builder = client.reader("t").until(Until::End).fetch_bytes_max(2000).prefetch_bytes(1);
+    let builder = client
+        .reader("t")
+        .until(Until::End)
+        .fetch_bytes_max(2000)
+        .prefetch_bytes(1);
     let mut reader = soon(builder.build()).await.unwrap();
     let mut next: BTreeMap<PartitionId, u64> = BTreeMap::new();
     let mut total = 0;
@@ -323,5 +425,8 @@ async fn many_partitions_each_get_their_turn() {
         }
     }
     assert_eq!(total, 2000);
-    assert!(partitions_in_first_half.len() >= 10, "{partitions_in_first_half:?}");
+    assert!(
+        partitions_in_first_half.len() >= 10,
+        "{partitions_in_first_half:?}"
+    );
 }

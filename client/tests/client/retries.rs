@@ -22,7 +22,9 @@ async fn retriable_refusals_are_tried_again() {
         Verdict::Refuse(ErrorCode::NotEnoughReplicas),
     ]);
     let client = quick(&broker).connect().await.unwrap();
-    let ack = soon(client.producer().build().send(record())).await.unwrap();
+    let ack = soon(client.producer().build().send(record()))
+        .await
+        .unwrap();
     assert_eq!(ack.offset.unwrap().get(), 0);
     assert_eq!(broker.produce_calls(), 4);
 }
@@ -48,7 +50,9 @@ async fn not_leader_refreshes_the_metadata_first() {
     broker.topic("t", 1);
     broker.on_first_produces(vec![Verdict::Refuse(ErrorCode::NotLeader)]);
     let client = quick(&broker).connect().await.unwrap();
-    soon(client.producer().build().send(record())).await.unwrap();
+    soon(client.producer().build().send(record()))
+        .await
+        .unwrap();
     assert_eq!(broker.requests(ApiKey::Metadata), 2);
 }
 
@@ -60,7 +64,9 @@ async fn a_topic_made_anew_is_found_under_its_new_id() {
     let producer = client.producer().build();
     soon(producer.send(record())).await.unwrap();
     broker.topic("t", 1);
-    soon(producer.send(ProducerRecord::to("t").value("new"))).await.unwrap();
+    soon(producer.send(ProducerRecord::to("t").value("new")))
+        .await
+        .unwrap();
     assert_eq!(values(&broker.records("t", 0)), ["new"]);
 }
 
@@ -94,16 +100,28 @@ async fn the_delivery_timeout_ends_the_retries_and_tells_what_the_last_one_met()
     broker.topic("t", 1);
     broker.on_produce(|_| Verdict::Refuse(ErrorCode::DiskFull));
     let client = quick(&broker).connect().await.unwrap();
-    let producer = client.producer().delivery_timeout(Duration::from_millis(300)).build();
+    let producer = client
+        .producer()
+        .delivery_timeout(Duration::from_millis(300))
+        .build();
     let begun = Instant::now();
     let error = soon(producer.send(record())).await.unwrap_err();
     assert!(begun.elapsed() >= Duration::from_millis(300));
-    let SendError::DeliveryTimedOut { attempts, may_have_committed, last, .. } = &error else {
+    let SendError::DeliveryTimedOut {
+        attempts,
+        may_have_committed,
+        last,
+        ..
+    } = &error
+    else {
         panic!("{error}");
     };
     assert!(*attempts > 3, "{attempts}");
     assert!(!may_have_committed);
-    assert_eq!(last.as_ref().unwrap().broker_code(), Some(ErrorCode::DiskFull));
+    assert_eq!(
+        last.as_ref().unwrap().broker_code(),
+        Some(ErrorCode::DiskFull)
+    );
     assert_eq!(producer.buffered_bytes(), 0);
 }
 
@@ -113,7 +131,10 @@ async fn an_unanswered_request_is_given_up_in_time_and_leaves_doubt() {
     broker.topic("t", 1);
     broker.on_produce(|_| Verdict::AppendAndForget);
     let client = quick(&broker).connect().await.unwrap();
-    let producer = client.producer().delivery_timeout(Duration::from_millis(300)).build();
+    let producer = client
+        .producer()
+        .delivery_timeout(Duration::from_millis(300))
+        .build();
     let error = soon(producer.send(record())).await.unwrap_err();
     assert!(error.may_have_committed(), "{error}");
     assert!(error.is_retriable());
@@ -144,11 +165,17 @@ async fn a_broker_that_stays_away_fails_records_after_the_delivery_timeout() {
     let mut broker = FakeBroker::start().await;
     broker.topic("t", 1);
     let client = quick(&broker).connect().await.unwrap();
-    let producer = client.producer().delivery_timeout(Duration::from_millis(200)).build();
+    let producer = client
+        .producer()
+        .delivery_timeout(Duration::from_millis(200))
+        .build();
     soon(producer.send(record())).await.unwrap();
     broker.stop().await;
     let error = soon(producer.send(record())).await.unwrap_err();
-    assert!(matches!(error, SendError::DeliveryTimedOut { .. }), "{error}");
+    assert!(
+        matches!(error, SendError::DeliveryTimedOut { .. }),
+        "{error}"
+    );
     eventually("the buffer is empty", || producer.buffered_bytes() == 0).await;
 }
 

@@ -19,7 +19,9 @@ async fn many_tasks_share_one_producer() {
             let producer = producer.clone();
             tokio::spawn(async move {
                 for n in 0..50 {
-                    let record = ProducerRecord::to("t").key(format!("{task}")).value(n.to_string());
+                    let record = ProducerRecord::to("t")
+                        .key(format!("{task}"))
+                        .value(n.to_string());
                     producer.send(record).await.unwrap();
                 }
             })
@@ -30,10 +32,14 @@ async fn many_tasks_share_one_producer() {
     }
     soon(producer.close(Duration::from_secs(5))).await.unwrap();
     let mut last = std::collections::HashMap::new();
-    let mut reader = soon(client.reader("t").until(Until::End).build()).await.unwrap();
+    let mut reader = soon(client.reader("t").until(Until::End).build())
+        .await
+        .unwrap();
     let mut count = 0;
     while let Some(record) = soon(reader.next()).await.unwrap() {
-        let n: i32 = String::from_utf8_lossy(record.value.as_ref().unwrap()).parse().unwrap();
+        let n: i32 = String::from_utf8_lossy(record.value.as_ref().unwrap())
+            .parse()
+            .unwrap();
         let before = last.insert(record.key.clone(), n).unwrap_or(-1);
         assert_eq!(n, before + 1, "each task's records in order");
         count += 1;
@@ -61,8 +67,16 @@ async fn futures_may_move_between_threads() {
     let client = soon(quick(&broker).connect()).await.unwrap();
     let producer = client.producer().build();
     let sending = async move {
-        producer.send(ProducerRecord::to("t").value("x")).await.unwrap();
-        producer.enqueue_many("t", None, ["a", "b"]).await.unwrap().await.unwrap();
+        producer
+            .send(ProducerRecord::to("t").value("x"))
+            .await
+            .unwrap();
+        producer
+            .enqueue_many("t", None, ["a", "b"])
+            .await
+            .unwrap()
+            .await
+            .unwrap();
         producer.flush().await;
         producer.close(Duration::ZERO).await.unwrap();
     };

@@ -33,7 +33,10 @@ impl Log {
             let header = verify_batch(bytes).expect("the client sends valid batches");
             let mut bytes = BytesMut::from(bytes);
             stamp(&mut bytes, self.end, LeaderEpoch::new(0));
-            self.end = self.end.checked_add(u64::from(header.last_offset_delta) + 1).unwrap();
+            self.end = self
+                .end
+                .checked_add(u64::from(header.last_offset_delta) + 1)
+                .unwrap();
             self.batches.push(bytes.freeze());
         }
         base
@@ -86,5 +89,8 @@ pub(super) fn records(log: &Log) -> Vec<Appended> {
 
 /// The values as text.
 pub fn values(records: &[Appended]) -> Vec<String> {
-    records.iter().map(|r| String::from_utf8_lossy(&r.value).into_owned()).collect()
+    records
+        .iter()
+        .map(|r| String::from_utf8_lossy(&r.value).into_owned())
+        .collect()
 }

@@ -21,12 +21,17 @@ pub fn quick(broker: &FakeBroker) -> ClientBuilder {
         .client_name("test")
         .connect_timeout(Duration::from_secs(5))
         .request_timeout(Duration::from_secs(10))
-        .backoff(Backoff { first: Duration::from_millis(2), max: Duration::from_millis(20) })
+        .backoff(Backoff {
+            first: Duration::from_millis(2),
+            max: Duration::from_millis(20),
+        })
 }
 
 /// Fails the test instead of hanging.
 pub async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(DEADLINE, future).await.expect("nothing here takes that long")
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .expect("nothing here takes that long")
 }
 
 /// Waits until something holds, looking again and again.

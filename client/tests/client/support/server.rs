@@ -83,7 +83,11 @@ impl FakeBroker {
     pub async fn start() -> Self {
         let all = ApiKey::ALL.iter().map(|api| {
             let (low, high) = api.versions();
-            m::ApiRange { api: api.code(), version_min: low.0, version_max: high.0 }
+            m::ApiRange {
+                api: api.code(),
+                version_min: low.0,
+                version_max: high.0,
+            }
         });
         let shared = Arc::new(Shared {
             cluster: Mutex::new(ClusterId::random()),
@@ -98,7 +102,10 @@ impl FakeBroker {
             hang_up: watch::Sender::new(0),
             corrupt_fetches: Mutex::new(false),
         });
-        let mut broker = Self { shared, accepting: None };
+        let mut broker = Self {
+            shared,
+            accepting: None,
+        };
         broker.listen("127.0.0.1:0").await;
         broker
     }
@@ -124,12 +131,21 @@ impl FakeBroker {
     pub fn topic(&self, name: &str, partitions: usize) -> TopicId {
         let id = TopicId::random();
         let partitions = (0..partitions).map(|_| Log::default()).collect();
-        self.shared.topics.lock().insert(name.to_owned(), Topic { id, partitions });
+        self.shared
+            .topics
+            .lock()
+            .insert(name.to_owned(), Topic { id, partitions });
         id
     }
 
     pub fn add_partition(&self, name: &str) {
-        self.shared.topics.lock().get_mut(name).unwrap().partitions.push(Log::default());
+        self.shared
+            .topics
+            .lock()
+            .get_mut(name)
+            .unwrap()
+            .partitions
+            .push(Log::default());
     }
 
     pub fn delete_topic(&self, name: &str) {
@@ -166,7 +182,12 @@ impl FakeBroker {
 
     /// Requests of an API so far.
     pub fn requests(&self, api: ApiKey) -> usize {
-        self.shared.requests.lock().iter().filter(|seen| **seen == api).count()
+        self.shared
+            .requests
+            .lock()
+            .iter()
+            .filter(|seen| **seen == api)
+            .count()
     }
 
     /// Connections accepted so far.
@@ -201,7 +222,10 @@ impl FakeBroker {
 
     /// From now on it no longer offers this API.
     pub fn drop_api(&self, api: ApiKey) {
-        self.shared.apis.lock().retain(|range| range.api != api.code());
+        self.shared
+            .apis
+            .lock()
+            .retain(|range| range.api != api.code());
     }
 
     /// From now on answers to fetches have one bit wrong.
@@ -244,6 +268,10 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream) {
                 // Answers given before are still written.
                 drop(outbox);
                 let _ = writing.await;
+                // Read on, so that the answers are not lost to a reset.
+                while read.read_buf(&mut buffer).await.is_ok_and(|n| n > 0) {
+                    buffer.clear();
+                }
                 return;
             }
         }
@@ -277,11 +305,19 @@ impl Reply {
 /// Handles one request; `None` hangs up.
 fn handle(shared: &Arc<Shared>, mut frame: Decoder, outbox: &Outbox) -> Option<()> {
     let header = decode_request_header(&mut frame).unwrap();
-    let reply = Reply { version: header.version, correlation: header.correlation };
+    let reply = Reply {
+        version: header.version,
+        correlation: header.correlation,
+    };
     let api = ApiKey::from_code(header.api).unwrap();
     shared.requests.lock().push(api);
     match api {
-        ApiKey::Hello => hello(shared, &body::<m::HelloRequest>(frame, reply), reply, outbox),
+        ApiKey::Hello => hello(
+            shared,
+            &body::<m::HelloRequest>(frame, reply),
+            reply,
+            outbox,
+        ),
         ApiKey::Metadata => reply.send(outbox, &metadata(shared, &body(frame, reply))),
         ApiKey::Produce => return produce(shared, body(frame, reply), reply, outbox),
         ApiKey::Fetch => fetch(shared, body(frame, reply), reply, outbox),
@@ -302,7 +338,10 @@ fn body<R: Request>(frame: Decoder, reply: Reply) -> R {
 fn hello(shared: &Shared, request: &m::HelloRequest, reply: Reply, outbox: &Outbox) {
     assert_eq!(request.magic, m::HELLO_MAGIC);
     let cluster_id = *shared.cluster.lock();
-    if request.cluster_id.is_some_and(|expected| expected != cluster_id) {
+    if request
+        .cluster_id
+        .is_some_and(|expected| expected != cluster_id)
+    {
         let message = format!("this is cluster {cluster_id}");
         let answer = encode_error_response(ErrorCode::WrongCluster, &message, reply.correlation);
         let _ = outbox.send(answer);
@@ -333,7 +372,12 @@ fn metadata(shared: &Shared, request: &m::MetadataRequest) -> m::MetadataRespons
     let described = names.into_iter().map(|name| {
         let Some(topic) = topics.get(&name) else {
             let error = ErrorCode::UnknownTopicOrPartition;
-            return m::TopicMetadata { error, name, topic_id: None, partitions: Vec::new() };
+            return m::TopicMetadata {
+                error,
+                name,
+                topic_id: None,
+                partitions: Vec::new(),
+            };
         };
         let partitions = (0..topic.partitions.len()).map(|n| m::PartitionMetadata {
             error: ErrorCode::None,
@@ -372,7 +416,10 @@ fn produce(
     let mut holds = Vec::new();
     let mut forget = false;
     let mut hang_up = false;
-    let mut answer = m::ProduceResponse { throttle_ms: 0, topics: Vec::new() };
+    let mut answer = m::ProduceResponse {
+        throttle_ms: 0,
+        topics: Vec::new(),
+    };
     for topic in request.topics {
         let mut results = Vec::new();
         for partition in topic.partitions {
@@ -418,9 +465,10 @@ fn produce(
                 },
             });
         }
-        answer
-            .topics
-            .push(m::ProduceTopicResult { topic_id: topic.topic_id, partitions: results });
+        answer.topics.push(m::ProduceTopicResult {
+            topic_id: topic.topic_id,
+            partitions: results,
+        });
     }
     shared.appended.notify_waiters();
     if hang_up {
@@ -445,7 +493,13 @@ fn produce(
 
 fn refusal(partition: PartitionId, error: ErrorCode) -> m::ProducePartitionResult {
     let message = Some(format!("refused with {error} by the script"));
-    m::ProducePartitionResult { partition, error, message, base_offset: None, log_start: None }
+    m::ProducePartitionResult {
+        partition,
+        error,
+        message,
+        base_offset: None,
+        log_start: None,
+    }
 }
 
 fn fetch(shared: &Arc<Shared>, request: m::FetchRequest, reply: Reply, outbox: &Outbox) {
@@ -518,9 +572,19 @@ fn read(shared: &Shared, request: &m::FetchRequest) -> (m::FetchResponse, usize,
             }
             partitions.push(result);
         }
-        results.push(m::FetchTopicResult { topic_id: topic.topic_id, partitions });
+        results.push(m::FetchTopicResult {
+            topic_id: topic.topic_id,
+            partitions,
+        });
     }
-    (m::FetchResponse { throttle_ms: 0, topics: results }, bytes, failed)
+    (
+        m::FetchResponse {
+            throttle_ms: 0,
+            topics: results,
+        },
+        bytes,
+        failed,
+    )
 }
 
 fn list_offsets(shared: &Shared, request: &m::ListOffsetsRequest) -> m::ListOffsetsResponse {
@@ -535,14 +599,23 @@ fn list_offsets(shared: &Shared, request: &m::ListOffsetsRequest) -> m::ListOffs
             });
             m::ListOffsetsPartitionResult {
                 partition: asked.partition,
-                error: if offset.is_some() { ErrorCode::None } else { ErrorCode::UnknownTopicId },
+                error: if offset.is_some() {
+                    ErrorCode::None
+                } else {
+                    ErrorCode::UnknownTopicId
+                },
                 message: None,
                 offset,
                 timestamp: None,
                 leader_epoch: LeaderEpoch::new(0),
             }
         });
-        m::ListOffsetsTopicResult { topic_id: topic.topic_id, partitions: partitions.collect() }
+        m::ListOffsetsTopicResult {
+            topic_id: topic.topic_id,
+            partitions: partitions.collect(),
+        }
     });
-    m::ListOffsetsResponse { topics: answer.collect() }
+    m::ListOffsetsResponse {
+        topics: answer.collect(),
+    }
 }
