@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+const OF_A_TOTAL: &str =
+    "{wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {msg}  {eta} left";
+const WITHOUT_END: &str = "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}  {elapsed}";
+
 /// A line on stderr that shows how far long work has come; nothing where stderr is no terminal.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -25,14 +29,8 @@ impl Progress {
             return Self::hidden();
         }
         let (bar, template) = match total {
-            Some(total) => (
-                ProgressBar::new(total),
-                "{wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {msg}  {eta} left",
-            ),
-            None => (
-                ProgressBar::new_spinner(),
-                "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}  {elapsed}",
-            ),
+            Some(total) => (ProgressBar::new(total), OF_A_TOTAL),
+            None => (ProgressBar::new_spinner(), WITHOUT_END),
         };
         let style = ProgressStyle::with_template(template)
             .expect("the template is a constant that a test has parsed");
@@ -64,6 +62,13 @@ impl Drop for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_templates_are_right() {
+        for template in [OF_A_TOTAL, WITHOUT_END] {
+            ProgressStyle::with_template(template).unwrap();
+        }
+    }
 
     #[test]
     fn a_hidden_line_costs_nothing_and_never_fails() {

@@ -196,7 +196,8 @@ impl Feed {
             .limit
             .map_or(u64::MAX, |limit| limit.saturating_sub(self.sent));
         let left = usize::try_from(left).unwrap_or(usize::MAX);
-        let mut records = records.take(left).peekable();
+        // Fused, because a line that is no record ends them for good, whatever follows it.
+        let mut records = records.fuse().take(left).peekable();
         let group = options.rate.map_or(usize::MAX, Rate::burst);
         while records.peek().is_some() {
             if let Some(rate) = options.rate {
