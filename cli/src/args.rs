@@ -29,13 +29,18 @@ Exit status: 0 done, 1 failed, 2 something was found (check, verify), 3 timed ou
 
 /// Highwater: an append-only distributed log broker.
 #[derive(Debug, Parser)]
-#[command(name = "highwater", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "highwater", version, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) verb: Verb,
     /// No colours (as does the environment variable NO_COLOR)
-    #[arg(long, global = true, display_order = 1000)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Common options",
+        display_order = 1000
+    )]
     pub(crate) no_color: bool,
 }
 
@@ -74,14 +79,15 @@ impl Verb {
             Self::Cluster(args) => args.output.json(),
             Self::Log(args) => args.output.json(),
             Self::Config(args) => args.output.json(),
-            Self::Broker(_) | Self::Bench(_) | Self::Demo(_) | Self::Completion(_) => false,
+            Self::Bench(args) => args.output.json(),
+            Self::Broker(_) | Self::Demo(_) | Self::Completion(_) => false,
         }
     }
 }
 
 /// How a verb finds its broker.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Connection")]
+#[command(next_help_heading = "Common options")]
 pub(crate) struct ConnectArgs {
     /// A broker of the cluster; one is enough, several are tried in turn
     #[arg(
@@ -123,9 +129,9 @@ impl OutputArgs {
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
-    /// For people.
+    // For people. No doc comments here: they would become a paragraph each in every --help.
     Table,
-    /// For programs.
+    // For programs.
     Json,
 }
 

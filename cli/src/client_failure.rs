@@ -148,6 +148,34 @@ impl From<SendError> for Failure {
     }
 }
 
+impl Failure {
+    /// What an error of bench or demo comes to: if a client error is its cause, its status and advice.
+    pub(crate) fn from_chain(error: &anyhow::Error) -> Self {
+        let text = format!("{error:#}");
+        let cause = error.chain().find_map(of_client);
+        cause.map_or_else(
+            || Self::error(text.clone()),
+            |cause| Self {
+                message: text.clone(),
+                ..cause
+            },
+        )
+    }
+}
+
+fn of_client(cause: &(dyn std::error::Error + 'static)) -> Option<Failure> {
+    fn known<E: std::error::Error + Clone + Into<Failure> + 'static>(
+        cause: &(dyn std::error::Error + 'static),
+    ) -> Option<Failure> {
+        cause.downcast_ref::<E>().cloned().map(Into::into)
+    }
+    known::<ConnectError>(cause)
+        .or_else(|| known::<AdminError>(cause))
+        .or_else(|| known::<SendError>(cause))
+        .or_else(|| known::<ReadError>(cause))
+        .or_else(|| known::<RequestError>(cause))
+}
+
 const LIST_TOPICS: &str = "`highwater topic list` shows the topics there are";
 
 impl Failure {
@@ -221,6 +249,26 @@ mod tests {
             (Exit::Error, "ConnectFailed")
         );
         assert!(failure.hint.unwrap().contains("highwater broker"));
+    }
+
+    #[test]
+    fn the_client_s_advice_survives_context() {
+        let error = ConnectError::TimedOut {
+            address: Arc::from("h:1"),
+            after: Duration::from_secs(1),
+        };
+        let failure = Failure::from_chain(&anyhow::Error::from(error).context("cannot measure"));
+        assert_eq!(
+            (failure.exit, failure.code.as_ref()),
+            (Exit::Timeout, "ConnectTimedOut")
+        );
+        assert!(
+            failure.message.starts_with("cannot measure: no connection"),
+            "{failure}"
+        );
+        assert!(failure.hint.is_some());
+        let other = Failure::from_chain(&anyhow::anyhow!("other"));
+        assert_eq!((other.exit, other.message.as_str()), (Exit::Error, "other"));
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         match error.downcast::<Self>() {
             Ok(failure) => failure,
-            Err(error) => Self::error(format!("{error:#}")),
+            Err(error) => Self::from_chain(&error),
         }
     }
 }

@@ -100,13 +100,11 @@ pub(crate) struct ProduceArgs {
 /// `--acks` as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum AcksArg {
-    /// Never.
+    // No doc comments here: they would become a paragraph each in --help.
     #[value(name = "0")]
     None,
-    /// By the leader.
     #[value(name = "1")]
     Leader,
-    /// By all in-sync replicas.
     #[value(name = "all", alias = "-1")]
     All,
 }

@@ -183,3 +183,32 @@ fn what_is_gone_is_said() {
     );
     assert_eq!(run.ok(), "4\n5\n");
 }
+
+/// Nobody reads the output, so the first Ctrl-C cannot end it in order.
+#[test]
+fn a_second_ctrl_c_ends_it_at_once() {
+    let broker = Broker::start();
+    broker.run(&["topic", "create", "t", "-p", "1"]).ok();
+    let input: String = (0..50_000)
+        .map(|n| format!("{n} {}\n", "x".repeat(20)))
+        .collect();
+    broker.run_with(&["produce", "t"], input).ok();
+    let mut child = broker
+        .command(&["consume", "t"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    // The first byte tells that it writes, more than the pipe holds.
+    std::io::Read::read_exact(&mut stdout, &mut [0]).unwrap();
+    let started = std::time::Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(
+            started.elapsed() < std::time::Duration::from_secs(30),
+            "it does not end"
+        );
+        signal(&child, rustix::process::Signal::INT);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(wait(&mut child).code(), Some(130));
+}
