@@ -36,6 +36,9 @@ use write_queue::WriteQueue;
 /// be short and never block.
 pub(crate) type Completion = Box<dyn FnOnce(Result<Answer, RequestError>) + Send>;
 
+/// What became of writing a request that has no answer. Runs in whichever task writes.
+pub(crate) type Written = Box<dyn FnOnce(Result<(), RequestError>) + Send>;
+
 /// The body of an answer and how to read it.
 pub(crate) struct Answer {
     body: Decoder,
@@ -167,37 +170,41 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends a request that has no answer. The completion runs with the last byte handed to the
-    /// system, perhaps before this returns; it gets no answer, only `true`, or `false` when the
-    /// connection broke first.
-    pub(crate) fn submit_unanswered<R: Request>(
-        &self,
-        request: &R,
-        written: Box<dyn FnOnce(bool) + Send>,
-    ) -> Result<(), (RequestError, Box<dyn FnOnce(bool) + Send>)> {
+    /// Sends a request that has no answer. `written` runs exactly once: with the last byte handed to
+    /// the system, perhaps before this returns, or when that cannot be done.
+    pub(crate) fn submit_unanswered<R: Request>(&self, request: &R, written: Written) {
         let inner = &*self.inner;
+        let address = inner.address();
         let Some(version) = inner.greeting.version_of(R::API) else {
-            let address = inner.address();
-            return Err((
-                RequestError::NoCommonVersion {
-                    address,
-                    api: R::API,
-                },
-                written,
-            ));
+            return written(Err(RequestError::NoCommonVersion {
+                address,
+                api: R::API,
+            }));
         };
         if !self.is_live() {
-            let error = inner.lost("it was closed before the request was sent", false);
-            return Err((error, written));
+            return written(Err(
+                inner.lost("it was closed before the request was sent", false)
+            ));
         }
         let frame = encode_request(request, version, inner.pending.next_correlation());
         if let Err(error) = self.check_size(&frame) {
-            return Err((error, written));
+            return written(Err(error));
         }
-        if inner.writes.write(frame, Some(written)) {
+        let mark = Box::new(move |all: bool| {
+            written(if all {
+                Ok(())
+            } else {
+                let reason = Arc::from("it broke before the request was written");
+                Err(RequestError::ConnectionLost {
+                    address,
+                    reason,
+                    sent: true,
+                })
+            });
+        });
+        if inner.writes.write(frame, Some(mark)) {
             inner.wake.notify_one();
         }
-        Ok(())
     }
 
     /// Sends a request and waits for its answer.
@@ -259,8 +266,8 @@ impl Inner {
         for entry in self.pending.close() {
             (entry.completion)(Err(self.lost(reason, true)));
         }
-        for written in unwritten {
-            written(false);
+        for mark in unwritten {
+            mark(false);
         }
     }
 }

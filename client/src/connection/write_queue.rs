@@ -15,11 +15,11 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 /// Called with whether everything before it was written.
-pub(super) type Written = Box<dyn FnOnce(bool) + Send>;
+type Mark = Box<dyn FnOnce(bool) + Send>;
 
 enum Item {
     Bytes(Bytes),
-    Mark(Written),
+    Mark(Mark),
 }
 
 /// Slices handed to one system call.
@@ -67,7 +67,7 @@ impl WriteQueue {
 
     /// Writes, or queues what cannot be written now. Returns `true` if the connection turned out to
     /// be broken, so that the read task should be woken to end it.
-    pub(super) fn write(&self, frame: Vec<Bytes>, mark: Option<Written>) -> bool {
+    pub(super) fn write(&self, frame: Vec<Bytes>, mark: Option<Mark>) -> bool {
         let mut mine: VecDeque<Item> = frame.into_iter().map(Item::Bytes).collect();
         mine.extend(mark.map(Item::Mark));
         let socket = {
@@ -163,7 +163,7 @@ impl WriteQueue {
     }
 
     /// Drops what is queued; returns the marks, which the caller runs.
-    pub(super) fn close(&self) -> Vec<Written> {
+    pub(super) fn close(&self) -> Vec<Mark> {
         let items = {
             let mut state = self.state.lock();
             state.socket = None;

@@ -15,7 +15,7 @@ use crate::error::SendError;
 /// A batch that still takes records.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
-    pub(super) builder: Box<BatchBuilder>,
+    pub(super) builder: BatchBuilder,
     pub(super) ticket: Ticket,
     /// What its records were counted as against the buffer.
     pub(super) charged: usize,
@@ -24,7 +24,7 @@ pub(super) struct OpenBatch {
 
 impl OpenBatch {
     pub(super) fn new(
-        builder: Box<BatchBuilder>,
+        builder: BatchBuilder,
         topic: TopicName,
         partition: PartitionId,
         now: Instant,
@@ -91,7 +91,7 @@ pub(super) struct Batch {
     pub(super) records: u32,
     pub(super) bytes: Bytes,
     /// Made the bytes and gets their memory back.
-    pub(super) builder: Box<BatchBuilder>,
+    pub(super) builder: BatchBuilder,
     pub(super) ticket: Ticket,
     pub(super) charged: usize,
     pub(super) opened_at: Instant,
@@ -119,8 +119,8 @@ pub(super) struct Builders {
     compression: Compression,
     level: Option<i32>,
     batch_bytes: usize,
-    small: Mutex<Vec<Box<BatchBuilder>>>,
-    large: Mutex<Vec<Box<BatchBuilder>>>,
+    small: Mutex<Vec<BatchBuilder>>,
+    large: Mutex<Vec<BatchBuilder>>,
 }
 
 /// Memory that small batches share.
@@ -143,7 +143,7 @@ impl Builders {
         }
     }
 
-    pub(super) fn take(&self, large: bool) -> Box<BatchBuilder> {
+    pub(super) fn take(&self, large: bool) -> BatchBuilder {
         let (pool, chunk_bytes) = if large {
             (&self.large, self.batch_bytes)
         } else {
@@ -151,13 +151,12 @@ impl Builders {
         };
         // The last one returned is the warmest.
         pool.lock().pop().unwrap_or_else(|| {
-            let new = BatchBuilder::with_chunk_bytes(self.compression, self.level, chunk_bytes);
-            Box::new(new)
+            BatchBuilder::with_chunk_bytes(self.compression, self.level, chunk_bytes)
         })
     }
 
     /// Takes a builder back, after the batch that it made was dropped.
-    pub(super) fn give_back(&self, builder: Box<BatchBuilder>, batch_bytes: usize) {
+    pub(super) fn give_back(&self, builder: BatchBuilder, batch_bytes: usize) {
         let large = batch_bytes > SMALL_BATCH_BYTES;
         let mut pool = if large {
             self.large.lock()

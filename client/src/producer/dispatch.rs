@@ -237,10 +237,8 @@ impl ProducerCore {
         let core = Arc::clone(self);
         let lane = Arc::clone(lane);
         if self.acks == Acks::None {
-            let written = move |written: bool| core.on_written(&lane, &carried, written);
-            if let Err((_, written)) = connection.submit_unanswered(&request, Box::new(written)) {
-                written(false);
-            }
+            let written = move |written| core.on_written(&lane, &carried, &written);
+            connection.submit_unanswered(&request, Box::new(written));
             return;
         }
         let completion = move |answer| core.on_answer(&lane, &carried, answer);
@@ -249,20 +247,19 @@ impl ProducerCore {
         }
     }
 
-    /// With `acks = 0`: the system has the request, or the connection broke before it did.
-    fn on_written(self: &Arc<Self>, lane: &Arc<Lane>, carried: &[Carried], written: bool) {
+    /// With `acks = 0`: the system has the request, or why it has not.
+    fn on_written(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        carried: &[Carried],
+        written: &Result<(), RequestError>,
+    ) {
         lane.state.lock().in_flight -= 1;
         let mut lanes = Vec::new();
         for item in carried {
-            let attempt = if written {
-                Attempt::Appended(None)
-            } else {
-                let lost = RequestError::ConnectionLost {
-                    address: Arc::from(format!("broker {}", lane.node)),
-                    reason: Arc::from("it broke before the request was written"),
-                    sent: true,
-                };
-                self.attempt_of_error(item, lost)
+            let attempt = match written {
+                Ok(()) => Attempt::Appended(None),
+                Err(error) => self.attempt_of_error(item, error.clone()),
             };
             lanes.extend(self.settle(item, attempt));
         }

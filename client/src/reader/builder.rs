@@ -206,7 +206,7 @@ impl ReaderBuilder {
             name,
             topic.id,
             options,
-            assigned,
+            &assigned,
         )))
     }
 

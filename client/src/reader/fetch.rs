@@ -73,9 +73,9 @@ impl ReaderCore {
         topic: TopicName,
         topic_id: TopicId,
         options: ReaderOptions,
-        assigned: Vec<Assigned>,
+        assigned: &[Assigned],
     ) -> Arc<Self> {
-        let state = Mutex::new(State::new(&assigned));
+        let state = Mutex::new(State::new(assigned));
         Arc::new(Self {
             client,
             topic,
@@ -293,7 +293,7 @@ impl ReaderCore {
         match result.error {
             ErrorCode::None => {
                 let end = result.high_watermark;
-                if let Err((offset, source)) = state.on_records(asked.index, result.records, end) {
+                if let Err((offset, source)) = state.on_records(asked.index, &result.records, end) {
                     let error = ReadError::CorruptBatch {
                         topic: self.topic.clone(),
                         partition: asked.partition,

@@ -176,14 +176,14 @@ impl State {
     pub(super) fn on_records(
         &mut self,
         index: usize,
-        records: Bytes,
+        records: &Bytes,
         high_watermark: Offset,
     ) -> Result<(), (Offset, BatchError)> {
         let partition = &mut self.partitions[index];
         partition.on_success(high_watermark);
         let mut damage = None;
         let mut sound = 0;
-        for batch in Batches::new(&records) {
+        for batch in Batches::new(records) {
             match batch {
                 Ok((header, bytes)) => {
                     sound += bytes.len();

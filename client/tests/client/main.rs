@@ -5,6 +5,7 @@
 #![allow(unreachable_pub)] // Modules of one test binary.
 
 mod acked_means_written;
+mod against_a_broker;
 mod back_pressure;
 mod batching;
 mod cancel_safety;

@@ -4,8 +4,8 @@
 mod log;
 mod server;
 
-pub use log::{Appended, values};
-pub use server::{FakeBroker, Held, ProduceCall, Verdict};
+pub use log::values;
+pub use server::{FakeBroker, Held, Verdict};
 
 use std::time::Duration;
 
