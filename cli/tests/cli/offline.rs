@@ -142,3 +142,46 @@ fn damage_is_found_and_nothing_is_changed() {
     assert_eq!(json["ok"], false);
     assert_eq!(std::fs::read(segment).unwrap(), bytes);
 }
+
+#[test]
+fn seals_and_indexes_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start_in(dir.path(), &[]);
+    let settings = ["-c", "segment.bytes=1MiB", "-c", "max.message.bytes=64KiB"];
+    broker
+        .run(&[&["topic", "create", "t", "-p", "1"][..], &settings].concat())
+        .ok();
+    let input: String = (0..40_000)
+        .map(|n| format!("{n} {}\n", "x".repeat(90)))
+        .collect();
+    broker.run_with(&["produce", "t"], input).ok();
+    assert_eq!(broker.stop().code(), Some(0));
+    let root = dir.path().to_str().unwrap();
+    let intact = run(&["log", "verify", root, "-o", "json"]).json();
+    assert!(
+        intact["checked"]["sealed"].as_u64().unwrap() >= 3,
+        "{intact}"
+    );
+    assert_eq!(intact["findings"], serde_json::json!([]));
+
+    let mut segments = Vec::new();
+    find_segments(dir.path(), &mut segments);
+    let sealed = segments
+        .iter()
+        .find(|path| path.with_extension("seal").exists())
+        .unwrap();
+    for (extension, kind) in [("index", "index"), ("timeindex", "index"), ("seal", "seal")] {
+        let path = sealed.with_extension(extension);
+        let before = std::fs::read(&path).unwrap();
+        let mut bytes = before.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        std::fs::write(&path, &bytes).unwrap();
+        let found = run(&["log", "verify", root, "-o", "json"]);
+        assert_eq!(found.status, 2, "{extension}: {found:?}");
+        let found: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
+        assert_eq!(found["findings"][0]["kind"], kind, "{extension}: {found}");
+        std::fs::write(&path, &before).unwrap();
+    }
+    run(&["log", "verify", root]).ok();
+}
