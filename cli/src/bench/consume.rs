@@ -25,6 +25,9 @@ use crate::bench::warm::warm_memory;
 /// A broker that gives nothing for this long has lost something.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often the broker's memory is looked at.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Fills the topic once, then measures limit and reader in turn.
 pub(crate) fn measure_consume(args: &WorkloadArgs, cleanup: &Cleanup) -> Result<WorkloadReport> {
     let scratch = Scratch::create(args.data_dir.as_deref(), cleanup)?;
@@ -62,8 +65,9 @@ fn read_all(args: &WorkloadArgs, target: &Target, expected: u64) -> Result<LoadO
             .await?;
         let mut check = Check::new(args.size);
         let mut latencies = Latencies::new();
-        let meter = Meter::start(target.process())?;
+        let mut meter = Meter::start(target.process())?;
         let start = Instant::now();
+        let mut sampled = start;
         while check.records < expected {
             let asked = Instant::now();
             let batch = timeout(STALL_TIMEOUT, reader.next_batch())
@@ -76,6 +80,10 @@ fn read_all(args: &WorkloadArgs, target: &Target, expected: u64) -> Result<LoadO
                 check.take(batch.partition(), record.offset, record.value)?;
             }
             latencies.record_many(asked.elapsed(), check.records - records_before);
+            if sampled.elapsed() > SAMPLE_INTERVAL {
+                meter.sample();
+                sampled = Instant::now();
+            }
         }
         let elapsed = start.elapsed();
         let usage = meter.stop()?;

@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -15,6 +15,10 @@ use crate::bench::latency::Latencies;
 use crate::bench::meter::{Meter, Usage};
 use crate::bench::payload::Payload;
 use crate::bench::producer::{drive, send_one};
+
+/// How often the broker's memory is looked at. Producers time themselves, so a late look at their
+/// end does no harm.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What to send, how, and when to stop.
 #[derive(Debug, Clone)]
@@ -73,9 +77,16 @@ pub(crate) fn run_load(plan: &LoadPlan) -> Result<LoadOutcome> {
             })
             .collect();
         ready.wait();
-        let meter = Meter::start(plan.broker);
+        let mut meter = Meter::start(plan.broker);
         let start = Instant::now();
         go.wait();
+        while let (Ok(meter), false) = (
+            &mut meter,
+            workers.iter().all(ScopedJoinHandle::is_finished),
+        ) {
+            meter.sample();
+            thread::sleep(SAMPLE_INTERVAL);
+        }
         let mut sent = Vec::new();
         for worker in workers {
             sent.extend(

@@ -12,6 +12,7 @@ pub(crate) struct Meter {
     broker: Option<u32>,
     broker_before: Option<Duration>,
     client_before: Duration,
+    memory_max: Option<u64>,
 }
 
 /// What a run took.
@@ -20,7 +21,7 @@ pub(crate) struct Usage {
     /// `None` with a broker that is not ours.
     pub(crate) broker_cpu: Option<Duration>,
     pub(crate) client_cpu: Duration,
-    /// Memory of the broker besides its mapped files, at the end of the run.
+    /// Most memory that the broker was seen to have besides its mapped files.
     pub(crate) broker_memory: Option<u64>,
 }
 
@@ -31,11 +32,20 @@ impl Meter {
             broker,
             broker_before: broker.and_then(cpu_time),
             client_before: own()?,
+            memory_max: None,
         })
     }
 
+    /// Looks at the broker's memory; to be called now and then.
+    pub(crate) fn sample(&mut self) {
+        self.memory_max = self
+            .memory_max
+            .max(self.broker.and_then(resident_anonymous));
+    }
+
     /// What was taken since.
-    pub(crate) fn stop(&self) -> Result<Usage> {
+    pub(crate) fn stop(mut self) -> Result<Usage> {
+        self.sample();
         let broker_after = self.broker.and_then(cpu_time);
         let broker_cpu = broker_after
             .zip(self.broker_before)
@@ -43,7 +53,7 @@ impl Meter {
         Ok(Usage {
             broker_cpu,
             client_cpu: own()?.saturating_sub(self.client_before),
-            broker_memory: self.broker.and_then(resident_anonymous),
+            broker_memory: self.memory_max,
         })
     }
 }

@@ -8,11 +8,13 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use highwater_storage::map::Map;
 
 /// Bytes that are handed to the kernel at once; fits into the second level cache.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
@@ -37,7 +39,7 @@ pub(crate) struct PeerArgs {
 pub(crate) enum Role {
     /// Sends the same buffer over and over.
     Send,
-    /// Sends a file with `sendfile`.
+    /// Sends a file that is mapped into memory.
     SendFile,
     /// Returns every message of `bytes` bytes.
     Echo,
@@ -47,10 +49,19 @@ pub(crate) enum Role {
 pub(crate) fn run_peer(args: &PeerArgs) -> Result<()> {
     let mut stream = TcpStream::connect(args.connect).context("the bench is gone")?;
     stream.set_nodelay(true)?;
+    let map = match &args.file {
+        Some(path) => {
+            let context = || format!("mapping {}", path.display());
+            Some(mapped(path, args.bytes).with_context(context)?)
+        }
+        None => None,
+    };
     let mut go = [0];
     let outcome = stream.read_exact(&mut go).and_then(|()| match args.role {
         Role::Send => send(&mut stream, args.bytes),
-        Role::SendFile => send_file(&stream, args.file.as_deref(), args.bytes),
+        Role::SendFile => map
+            .as_deref()
+            .map_or(Ok(()), |map| send_file(&mut stream, map)),
         Role::Echo => echo(&mut stream, args.bytes),
     });
     match outcome {
@@ -78,17 +89,18 @@ fn send(stream: &mut TcpStream, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn send_file(stream: &TcpStream, file: Option<&Path>, bytes: u64) -> io::Result<()> {
-    let path = file.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "--file is missing"))?;
-    let file = File::open(path)?;
-    let mut left = bytes;
-    while left > 0 {
-        let wanted = usize::try_from(left).unwrap_or(usize::MAX);
-        let sent = rustix::fs::sendfile(stream, &file, None, wanted)?;
-        if sent == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        left -= sent as u64;
+/// The file in memory, ready to be sent: it is in the page cache and in the page tables, as what a
+/// broker has just written is.
+fn mapped(path: &Path, bytes: u64) -> Result<Arc<Map>> {
+    let length = usize::try_from(bytes)?;
+    let map = Map::of_finished_file(&File::open(path)?, length)?;
+    map.populate_read(0..length)?;
+    Ok(map)
+}
+
+fn send_file(stream: &mut TcpStream, map: &Map) -> io::Result<()> {
+    for start in (0..map.length()).step_by(CHUNK_BYTES) {
+        stream.write_all(map.bytes(start..map.length().min(start + CHUNK_BYTES)))?;
     }
     Ok(())
 }

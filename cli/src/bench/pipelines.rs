@@ -7,7 +7,8 @@
 //!
 //! How the file is written and sent was chosen by measurement (2 cores, ext4, 2 GiB, medians of
 //! several): `pwrite` of 1 MiB and a memcpy into a prefaulted map ran within the noise of each
-//! other, so `sink` uses the plain call.
+//! other, so `sink` uses the plain call; writing to the socket from a map ran at 2.0 to 2.6 GB/s and
+//! `sendfile` at 1.5 to 1.9, so `source` uses the map.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -6,7 +6,7 @@ use crate::bench::latency::Percentiles;
 use crate::bench::limit::Limit;
 use crate::bench::limits::LimitsReport;
 use crate::bench::result::WorkloadReport;
-use crate::output::{Column, Rows, bytes, print, print_json};
+use crate::output::{Column, Rows, bytes, count, print, print_json};
 
 /// Prints the limits of the machine.
 pub(crate) fn print_limits(report: &LimitsReport, json: bool) -> Result<()> {
@@ -38,8 +38,8 @@ pub(crate) fn print_limits(report: &LimitsReport, json: bool) -> Result<()> {
         &report.fdatasync_us,
     );
     Ok(print(format_args!(
-        "{rates}\n{latencies}\nMedian of {} runs.\n",
-        report.runs
+        "{rates}\n{latencies}\nMedian of {}.\n",
+        count(report.runs.into(), "run")
     ))?)
 }
 
@@ -105,11 +105,11 @@ pub(crate) fn print_workload(report: &WorkloadReport, json: bool) -> Result<()> 
         push_latency(&mut latencies, limit_name(report.limit), limit);
     }
     let mut notes = format!(
-        "{} records of {} B, {} producers, {} partitions, acks {}, {}, compression {}.\n",
-        report.records,
+        "{} of {} B, {}, {}, acks {}, {}, compression {}.\n",
+        count(report.records, "record"),
         report.record_bytes,
-        report.producers,
-        report.partitions,
+        count(report.producers.into(), "producer"),
+        count(report.partitions.into(), "partition"),
         report.acks,
         report.durability,
         report.compression,
@@ -124,13 +124,13 @@ pub(crate) fn print_workload(report: &WorkloadReport, json: bool) -> Result<()> 
     }
     if let Some(memory) = report.broker_memory_bytes {
         notes.push_str(&format!(
-            "Broker memory besides mapped files: {}.\n",
+            "Broker memory besides mapped files: at most {}.\n",
             bytes(memory)
         ));
     }
-    let runs = report.runs;
+    let runs = count(report.runs as u64, "run");
     Ok(print(format_args!(
-        "{rates}\n{latencies}\n{notes}Median of {runs} runs.\n"
+        "{rates}\n{latencies}\n{notes}Median of {runs}.\n"
     ))?)
 }
 

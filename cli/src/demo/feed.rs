@@ -14,7 +14,7 @@ use crate::demo::machine::Machine;
 /// Five times a second.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
 /// Text that is sent per second: a load, but not one that makes records wait for each other.
-const TEXT_BYTES_PER_SECOND: u64 = 48_000_000;
+const TEXT_BYTES_PER_SECOND: f64 = 48e6;
 /// A line longer than this is cut: it is not text.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
@@ -60,8 +60,9 @@ pub(crate) fn feed_counters(machine: &Machine, entrances: &Entrances, stop: &Ato
 /// Sends the text of the files again and again, one record per line, keyed `file:line`. The lines
 /// of a file stay in one partition and so in order.
 pub(crate) fn feed_text(files: &FileSet, entrances: &Entrances, stop: &AtomicBool) {
-    let start = Instant::now();
-    let mut sent = 0;
+    let mut pace = Pace {
+        due: Instant::now(),
+    };
     for index in (0..files.len()).cycle() {
         if stop.load(Ordering::Relaxed) {
             return;
@@ -70,24 +71,42 @@ pub(crate) fn feed_text(files: &FileSet, entrances: &Entrances, stop: &AtomicBoo
             continue;
         };
         let partition = entrances.partition_of(name.as_bytes());
-        let due = start + Duration::from_secs_f64(sent as f64 / TEXT_BYTES_PER_SECOND as f64);
-        sleep_until(due);
-        // Behind schedule, because the broker was away: latency still counts from the schedule.
-        let mut chunk = Chunk::new(due);
+        let mut chunk = Chunk::new(pace.wait());
         for (number, line) in content.split(|&byte| byte == b'\n').enumerate() {
             let line = &line[..line.len().min(LINE_BYTES_MAX)];
             chunk.push(format!("{name}:{}", number + 1).as_bytes(), line);
             if chunk.is_full() {
-                sent += chunk.bytes() as u64;
-                if !entrances.send(partition, std::mem::replace(&mut chunk, Chunk::new(due))) {
+                pace.add(chunk.bytes());
+                let next = Chunk::new(pace.wait());
+                if !entrances.send(partition, std::mem::replace(&mut chunk, next)) {
                     return;
                 }
             }
         }
-        sent += chunk.bytes() as u64;
+        pace.add(chunk.bytes());
         if !entrances.send(partition, chunk) {
             return;
         }
+    }
+}
+
+/// Keeps text at its rate, or below it where the broker takes less: what could not be sent in time
+/// is not made up for, since nobody produced it yet.
+struct Pace {
+    due: Instant,
+}
+
+impl Pace {
+    /// Waits until more may be sent and returns when that is.
+    fn wait(&mut self) -> Instant {
+        sleep_until(self.due);
+        let now = Instant::now();
+        self.due = self.due.max(now);
+        now
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.due += Duration::from_secs_f64(bytes as f64 / TEXT_BYTES_PER_SECOND);
     }
 }
 

@@ -21,8 +21,8 @@ use crate::demo::track::Track;
 
 const COUNTER_PARTITIONS: u32 = 2;
 const TEXT_PARTITIONS: u32 = 4;
-/// Chunks that wait in front of a partition: a second or so of text.
-const CHUNKS_WAITING: usize = 64;
+/// Chunks that wait in front of a partition: few, since the wait counts as latency.
+const CHUNKS_WAITING: usize = 2;
 /// How long all that was sent may take to be acknowledged.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(120);
 
