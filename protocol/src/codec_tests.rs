@@ -6,6 +6,7 @@ use super::*;
 use crate::api_key::{ApiKey, Request};
 use crate::error_code::ErrorCode;
 use crate::frame::decode_body;
+use crate::ids::{Offset, Timestamp, TopicId, TopicName};
 use crate::messages as m;
 use crate::sample::{Sample, SampledVisitor, Source};
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::batch_builder::BatchBuilder;
+use crate::error_code::ErrorCode;
 
 fn batch() -> Vec<u8> {
     let mut builder = BatchBuilder::new(Compression::None, None);
