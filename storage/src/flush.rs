@@ -55,17 +55,12 @@ impl Log {
     }
 
     pub(crate) fn sync_now(&self, reason: FlushReason) -> Result<Offset, StorageError> {
-        let before = self.durable_end();
         let mut sync = self.sync.lock();
-        let durable = self.sync_locked(&mut sync, reason)?;
-        drop(sync);
-        if durable > before {
-            self.notify_durable();
-        }
-        Ok(durable)
+        self.sync_locked(&mut sync, reason)
     }
 
-    /// Syncs with the lock held.
+    /// Syncs with the lock held. Whoever waits is told as soon as the bytes are on disk: neither a
+    /// slow nor a failing checkpoint keeps an acknowledgement back.
     pub(crate) fn sync_locked(
         &self,
         sync: &mut SyncState,
@@ -86,7 +81,10 @@ impl Log {
             segment.synced_bytes.fetch_max(*to, Ordering::AcqRel);
         }
         let point = dirty.point;
-        self.durable.fetch_max(point.offset.get(), Ordering::AcqRel);
+        let before = self.durable.fetch_max(point.offset.get(), Ordering::AcqRel);
+        if before < point.offset.get() {
+            self.notify_durable();
+        }
         if bytes > 0 || point != sync.checkpoint.recovery_point {
             sync.checkpoint_dirty = true;
         }
@@ -300,11 +298,7 @@ impl Log {
         if finished.is_empty() {
             return Ok(());
         }
-        let before = self.durable_end();
         self.sync_locked(sync, FlushReason::Timer)?;
-        if self.durable_end() > before {
-            self.notify_durable();
-        }
         for segment in finished {
             self.seal_segment(&segment)?;
         }

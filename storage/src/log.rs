@@ -350,9 +350,11 @@ impl Log {
                 writer.epochs_dirty = true;
             }
             writer.latest_epoch = Some(epoch);
-        }
-        if self.segments.read().is_empty() {
-            return Ok(());
+            // Nothing new, nothing to write: an orderly restart keeps its epochs, and ten thousand
+            // partitions must not cost ten thousand syncs.
+            if !writer.epochs_dirty || self.segments.read().is_empty() {
+                return Ok(());
+            }
         }
         self.write_epochs(&mut sync)?;
         Ok(())
