@@ -3,9 +3,20 @@
 //!
 //! One change at a time, under one lock, on a blocking thread: creating partitions touches the disk.
 //! Readers never wait for it: they see the last published image.
+//!
+//! What a crash between the steps leaves is told apart at the next start:
+//!
+//! - directories are made before the metadata names them: a directory without metadata and without
+//!   records is a creation that did not happen, and is removed; a partition without its directory
+//!   has lost it, and is offline, not empty;
+//! - directories go after the metadata has let go of them: what a deleted topic left is removed.
+//!
+//! A directory with records that the metadata never heard of is kept, untouched.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use highwater_config::TopicConfig;
@@ -19,7 +30,7 @@ use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{BrokerEpoch, NodeId, PartitionId, TopicId};
 use highwater_protocol::messages::{ConfigChange, ConfigEntry};
 use highwater_protocol::metadata_record::MetadataRecord;
-use highwater_storage::{Engine, Log, PartitionMeta};
+use highwater_storage::{Engine, Log, LogOptions, PartitionMeta, StorageError};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tracing::{error, info, warn};
@@ -39,6 +50,10 @@ pub(crate) enum ChangeError {
     Settings(#[from] TopicSettingsError),
     #[error(transparent)]
     Log(#[from] MetadataLogError),
+    #[error("no partition was created: {0}")]
+    Create(#[source] StorageError),
+    #[error("the broker is stopping")]
+    Stopping,
 }
 
 impl ChangeError {
@@ -49,7 +64,9 @@ impl ChangeError {
             Self::Log(MetadataLogError::Append(error)) if error.is_retriable() => {
                 ErrorCode::DiskFull
             }
-            Self::Log(_) => ErrorCode::Internal,
+            Self::Create(error) if error.is_disk_full() => ErrorCode::DiskFull,
+            Self::Stopping => ErrorCode::Busy,
+            Self::Log(_) | Self::Create(_) => ErrorCode::Internal,
         }
     }
 }
@@ -80,6 +97,7 @@ pub(crate) struct Controller {
     settings: TopicSettings,
     clock: Arc<Clock>,
     metadata: Mutex<MetadataLog>,
+    is_stopped: AtomicBool,
     published: ArcSwap<ClusterImage>,
 }
 
@@ -99,6 +117,7 @@ impl Controller {
             settings,
             clock,
             metadata: Mutex::new(metadata),
+            is_stopped: AtomicBool::new(false),
             published,
         }
     }
@@ -121,7 +140,7 @@ impl Controller {
     }
 
     /// Registers this broker, which may begin new leader epochs, and takes over the partitions whose
-    /// logs were opened. Logs that the image does not know stay where they are, untouched.
+    /// logs were opened.
     pub(crate) fn start(
         &self,
         broker: &RegisterBroker,
@@ -132,7 +151,6 @@ impl Controller {
             .map(|opened| ((opened.meta.topic_id, opened.meta.partition), opened))
             .collect();
         let mut metadata = self.metadata.lock();
-        metadata.compact(self.clock.now())?;
         let decision = decide::register_broker(metadata.image(), broker);
         metadata.commit(&decision.records, self.clock.now())?;
         let image = metadata.image();
@@ -146,19 +164,55 @@ impl Controller {
                 let hosted = match opened.remove(&key).map(|opened| opened.log) {
                     Some(Ok(log)) => self.take_over(topic, partition, log),
                     Some(Err(reason)) => Hosted::Offline(reason),
-                    None => self.create(topic, partition),
+                    None => {
+                        error!(topic = %topic.name, %partition, "partition is offline: {MISSING}");
+                        Hosted::Offline(MISSING.into())
+                    }
                 };
                 self.partitions.insert(key, hosted);
             }
         }
+        let mut removed_all = true;
         for stray in opened.into_values() {
+            removed_all &= self.remove_stray(&metadata, &stray.meta);
+        }
+        self.published.store(Arc::new(metadata.image().clone()));
+        if removed_all {
+            // Forgets which topics were deleted, so nothing of them may be left.
+            metadata.compact(self.clock.now())?;
+        }
+        Ok(decision.reply)
+    }
+
+    /// Removes the directory of a partition that no topic has, if nothing can be lost by that.
+    /// Returns false when it should have been removed and was not.
+    fn remove_stray(&self, metadata: &MetadataLog, meta: &PartitionMeta) -> bool {
+        let reason = if metadata.was_deleted(meta.topic_id) {
+            "its topic was deleted"
+        } else if has_no_records(&self.engine.dir().join(meta.dir_name())) {
+            "its creation was cut off"
+        } else {
             warn!(
-                topic = %stray.meta.topic, id = %stray.meta.topic_id, partition = %stray.meta.partition,
+                topic = %meta.topic, id = %meta.topic_id, partition = %meta.partition,
                 "partition on disk belongs to no topic; it is kept and not served"
             );
+            return true;
+        };
+        info!(topic = %meta.topic, id = %meta.topic_id, partition = %meta.partition, reason, "leftover directory removed");
+        match self.engine.delete_log(meta) {
+            Ok(()) => true,
+            Err(error) => {
+                warn!(topic = %meta.topic, partition = %meta.partition, %error, "cannot remove a leftover directory");
+                false
+            }
         }
-        self.published.store(Arc::new(image.clone()));
-        Ok(decision.reply)
+    }
+
+    /// Waits for the change under way and refuses all later ones, so that the data directory can be
+    /// closed.
+    pub(crate) fn stop(&self) {
+        let _metadata = self.metadata.lock();
+        self.is_stopped.store(true, Ordering::Release);
     }
 
     pub(crate) fn create_topic(
@@ -244,62 +298,92 @@ impl Controller {
         &self,
         metadata: &mut MetadataLog,
         records: &[MetadataRecord],
-    ) -> Result<(), MetadataLogError> {
-        let before = metadata.image().clone();
-        metadata.commit(records, self.clock.now())?;
-        let after = metadata.image();
-        for change in local_changes(&before, after, self.node) {
-            self.carry_out(change);
+    ) -> Result<(), ChangeError> {
+        if self.is_stopped.load(Ordering::Acquire) {
+            return Err(ChangeError::Stopping);
         }
-        self.published.store(Arc::new(after.clone()));
-        Ok(())
-    }
-
-    fn carry_out(&self, change: LocalChange) {
-        match change {
-            LocalChange::Lead { topic, partition } => {
-                let hosted = self.create(&topic, partition);
-                self.partitions.insert((topic.id, partition), hosted);
-            }
-            LocalChange::Reconfigure { topic } => {
-                let config = self.config_of(&topic);
-                let options = self.settings.log_options(&config);
-                for index in (0u32..).take(topic.partitions.len()) {
-                    let key = (topic.id, PartitionId::new(index));
-                    if let Some(Hosted::Online(partition)) = self.partitions.get(key) {
-                        partition.reconfigure(config.clone(), options.clone());
+        let after = metadata.preview(records)?;
+        let changes = local_changes(metadata.image(), &after, self.node);
+        let created = self.create_logs(&changes)?;
+        if let Err(error) = metadata.commit(records, self.clock.now()) {
+            // A change in doubt may turn out to have been made, and needs its directories then.
+            if !matches!(error, MetadataLogError::InDoubt(_)) {
+                for log in &created {
+                    if let Err(error) = self.engine.delete_log(log.meta()) {
+                        warn!(%error, "cannot remove a leftover directory; the next start does");
                     }
                 }
             }
-            LocalChange::Delete {
-                topic_id,
-                partition,
-            } => {
-                let Some(Hosted::Online(gone)) = self.partitions.remove((topic_id, partition))
-                else {
-                    return;
-                };
-                gone.retire();
-                if let Err(error) = self.engine.delete_log(gone.log().meta()) {
-                    warn!(%topic_id, %partition, %error, "data of a deleted partition stays on disk");
+            return Err(error.into());
+        }
+        let mut created = created.into_iter();
+        let mut deleted = Vec::new();
+        for change in changes {
+            match change {
+                LocalChange::Lead { topic, partition } => {
+                    let Some(log) = created.next() else {
+                        continue;
+                    };
+                    let hosted = self.take_over(&topic, partition, log);
+                    self.partitions.insert((topic.id, partition), hosted);
                 }
+                LocalChange::Reconfigure { topic } => self.reconfigure(&topic),
+                LocalChange::Delete { topic, partition } => deleted.push((topic, partition)),
+            }
+        }
+        self.published.store(Arc::new(after));
+        // After publishing: whoever finds the partition gone finds the topic gone as well.
+        for (topic, partition) in deleted {
+            self.delete(&topic, partition);
+        }
+        Ok(())
+    }
+
+    /// Makes the logs of all partitions to be led, in their order; all of them or none.
+    fn create_logs(&self, changes: &[LocalChange]) -> Result<Vec<Arc<Log>>, ChangeError> {
+        let wanted = changes.iter().filter_map(|change| match change {
+            LocalChange::Lead { topic, partition } => Some((topic, *partition)),
+            LocalChange::Reconfigure { .. } | LocalChange::Delete { .. } => None,
+        });
+        let mut options: HashMap<TopicId, LogOptions> = HashMap::new();
+        let partitions: Vec<_> = wanted
+            .map(|(topic, partition)| {
+                let options = options
+                    .entry(topic.id)
+                    .or_insert_with(|| self.settings.log_options(&self.config_of(topic)));
+                (partition_meta(topic, partition), options.clone())
+            })
+            .collect();
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.engine
+            .create_logs(partitions)
+            .map_err(ChangeError::Create)
+    }
+
+    fn reconfigure(&self, topic: &TopicImage) {
+        let config = self.config_of(topic);
+        let options = self.settings.log_options(&config);
+        for index in (0u32..).take(topic.partitions.len()) {
+            let key = (topic.id, PartitionId::new(index));
+            if let Some(Hosted::Online(partition)) = self.partitions.get(key) {
+                partition.reconfigure(config.clone(), options.clone());
             }
         }
     }
 
-    fn create(&self, topic: &TopicImage, partition: PartitionId) -> Hosted {
-        let meta = PartitionMeta {
-            topic_id: topic.id,
-            topic: topic.name.clone(),
-            partition,
-        };
-        let options = self.settings.log_options(&self.config_of(topic));
-        match self.engine.create_log(meta, options) {
-            Ok(log) => self.take_over(topic, partition, log),
-            Err(error) => {
-                error!(topic = %topic.name, %partition, %error, "partition is offline");
-                Hosted::Offline(error.to_string().into())
-            }
+    /// Lets go of a partition and its data, which for one that is offline is all that there is.
+    fn delete(&self, topic: &TopicImage, partition: PartitionId) {
+        if let Some(Hosted::Online(gone)) = self.partitions.remove((topic.id, partition)) {
+            gone.retire();
+        }
+        match self.engine.delete_log(&partition_meta(topic, partition)) {
+            Ok(()) | Err(StorageError::NotFound { .. }) => {}
+            Err(error) => warn!(
+                topic = %topic.name, %partition, %error,
+                "data of a deleted partition stays on disk; the next start removes it"
+            ),
         }
     }
 
@@ -335,6 +419,29 @@ impl Controller {
             }
         }
     }
+}
+
+/// Why a partition is offline whose directory is not there.
+const MISSING: &str =
+    "its directory is missing; put it back and restart the broker, or delete the topic";
+
+fn partition_meta(topic: &TopicImage, partition: PartitionId) -> PartitionMeta {
+    PartitionMeta {
+        topic_id: topic.id,
+        topic: topic.name.clone(),
+        partition,
+    }
+}
+
+/// Whether a partition directory holds no segment. One that cannot be read may hold some.
+fn has_no_records(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .all(|name| {
+                name.is_ok_and(|name| Path::new(&name).extension().is_none_or(|ext| ext != "log"))
+            })
+    })
 }
 
 /// A partition directory that was found at start.

@@ -1,11 +1,13 @@
 //! The metadata log: how topics and registrations outlive the process.
 //!
 //! Its records lie in a log of our own storage crate, under a topic id that no topic can have, always
-//! `synced`. A change is decided on the image, written and synced, and only then applied. At start the
-//! log is replayed; when it has grown far beyond what the image needs, the image is written into it
+//! `synced`. A change is decided on the image, written and synced, and only then applied. A change
+//! whose sync failed is in doubt until the next start; the storage crate takes the log offline then,
+//! so that nothing can be written after it that contradicts it. At start the log is replayed; when it has grown far beyond what the image needs, the image is written into it
 //! once more and everything before is trimmed. A crash in between leaves both, which replays to the
 //! same image.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +22,7 @@ use highwater_storage::{
     AppendError, Durability, Engine, Log, LogOptions, PartitionMeta, ReadError, StorageError,
 };
 use thiserror::Error;
+use tracing::warn;
 
 /// Name of the metadata log's directory meta; clients cannot create it, because it is not a topic.
 const METADATA_NAME: &str = "__metadata";
@@ -68,6 +71,15 @@ pub enum MetadataLogError {
     /// A change could not be written.
     #[error("metadata log: {0}")]
     Append(#[from] AppendError),
+    /// A change was written and could not be made durable: the next start shows whether it was made.
+    #[error("metadata log: the change may or may not have been made: {0}")]
+    InDoubt(#[source] StorageError),
+    /// Partitions without the log that says what they are.
+    #[error("the metadata log is missing, but there are {partitions} partition directories")]
+    Missing {
+        /// How many.
+        partitions: usize,
+    },
     /// It could not be read.
     #[error("metadata log: {0}")]
     Read(#[from] ReadError),
@@ -110,6 +122,8 @@ pub enum MetadataLogError {
 pub(crate) struct MetadataLog {
     log: Arc<Log>,
     image: ClusterImage,
+    /// Topics that the replayed records delete.
+    deleted: HashSet<TopicId>,
 }
 
 impl MetadataLog {
@@ -119,12 +133,14 @@ impl MetadataLog {
         Ok(Self {
             log,
             image: ClusterImage::default(),
+            deleted: HashSet::new(),
         })
     }
 
     /// Replays an existing one.
     pub(crate) fn replay(log: Arc<Log>) -> Result<Self, MetadataLogError> {
         let mut image = ClusterImage::default();
+        let mut deleted = HashSet::new();
         let mut position = log.log_start();
         while position < log.end() {
             let slice = log.read(position, log.end(), REPLAY_BYTES)?;
@@ -133,15 +149,41 @@ impl MetadataLog {
                     offset: position,
                     source,
                 })?;
-                apply_batch(&mut image, slice.records.slice_ref(batch), log.log_start())?;
+                let batch = slice.records.slice_ref(batch);
+                apply_batch(&mut image, batch, log.log_start(), &mut deleted)?;
             }
             position = slice.next;
         }
-        Ok(Self { log, image })
+        Ok(Self {
+            log,
+            image,
+            deleted,
+        })
     }
 
     pub(crate) fn image(&self) -> &ClusterImage {
         &self.image
+    }
+
+    /// Whether the records that were replayed delete this topic.
+    pub(crate) fn was_deleted(&self, topic: TopicId) -> bool {
+        self.deleted.contains(&topic)
+    }
+
+    /// The image as it will be once these records are committed.
+    pub(crate) fn preview(
+        &self,
+        records: &[MetadataRecord],
+    ) -> Result<ClusterImage, MetadataLogError> {
+        let mut next = self.image.clone();
+        for record in records {
+            next.apply(record)
+                .map_err(|source| MetadataLogError::Apply {
+                    offset: self.log.end(),
+                    source,
+                })?;
+        }
+        Ok(next)
     }
 
     /// Makes records durable and applies them. On an error nothing was applied.
@@ -153,14 +195,7 @@ impl MetadataLog {
         if records.is_empty() {
             return Ok(());
         }
-        let mut next = self.image.clone();
-        for record in records {
-            next.apply(record)
-                .map_err(|source| MetadataLogError::Apply {
-                    offset: self.log.end(),
-                    source,
-                })?;
-        }
+        let next = self.preview(records)?;
         self.write(records, now)?;
         self.image = next;
         Ok(())
@@ -193,9 +228,17 @@ impl MetadataLog {
         for record in records {
             builder.push(now, None, Some(&record.encode()), &[]);
         }
-        self.log.append(&builder.build(), LeaderEpoch::ZERO, now)?;
-        self.log.flush()?;
-        Ok(())
+        let appended = self.log.append(&builder.build(), LeaderEpoch::ZERO, now)?;
+        match self.log.flush() {
+            Ok(_) => Ok(()),
+            // What failed came after the sync of the records, a checkpoint for example. They are
+            // durable, so the next start will see them, and so must the image.
+            Err(error) if self.log.durable_end() >= appended.end_offset => {
+                warn!(%error, "metadata log: the change is durable, what follows it failed");
+                Ok(())
+            }
+            Err(error) => Err(MetadataLogError::InDoubt(error)),
+        }
     }
 }
 
@@ -203,6 +246,7 @@ fn apply_batch(
     image: &mut ClusterImage,
     batch: Bytes,
     log_start: Offset,
+    deleted: &mut HashSet<TopicId>,
 ) -> Result<(), MetadataLogError> {
     let damaged = |source| MetadataLogError::Record {
         offset: log_start,
@@ -218,9 +262,16 @@ fn apply_batch(
         let value = record.value.unwrap_or_default();
         let decoded = MetadataRecord::decode(value)
             .map_err(|source| MetadataLogError::Decode { offset, source })?;
+        if let MetadataRecord::TopicDeleted { id } = decoded {
+            deleted.insert(id);
+        }
         image
             .apply(&decoded)
             .map_err(|source| MetadataLogError::Apply { offset, source })?;
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "metadata_log_tests.rs"]
+mod tests;

@@ -20,7 +20,9 @@ use crate::clock::Clock;
 use crate::controller::{Controller, OpenedPartition};
 use crate::foreign::ForeignPeers;
 use crate::identity::Identity;
-use crate::metadata_log::{MetadataLog, metadata_options, metadata_partition};
+use crate::metadata_log::{
+    MetadataLog, MetadataLogError, metadata_options, metadata_partition,
+};
 use crate::metrics::Metrics;
 use crate::partitions::{Hosted, Partitions};
 use crate::readiness::{Phase, Readiness};
@@ -110,6 +112,7 @@ impl Opening {
         let silent = |_: RecoveryProgress| {};
         let only_metadata = |meta: &PartitionMeta| is_metadata(meta).then(metadata_options);
         let found = engine.open_logs(&only_metadata, &silent);
+        let partitions = found.iter().filter(|found| found.meta.is_some()).count();
         let of_metadata = |opened: &OpenedLog| opened.meta.as_ref().is_some_and(is_metadata);
         let metadata = match found.into_iter().find(of_metadata) {
             Some(opened) => match opened.result {
@@ -119,6 +122,8 @@ impl Opening {
                     return Err(StartError::Storage { path, source });
                 }
             },
+            // Without it, every topic would be gone and its data look like leftovers.
+            None if partitions > 0 => return Err(MetadataLogError::Missing { partitions }.into()),
             None => MetadataLog::create(engine)?,
         };
         let image = metadata.image().clone();

@@ -380,6 +380,7 @@ impl Control {
         let closing = Arc::clone(&shared);
         let outcome = tokio::task::spawn_blocking(move || match ending {
             Ending::Orderly => {
+                closing.controller.stop();
                 checkpoint_high_watermarks(&closing, &mut Checkpoints::default());
                 closing.engine.close().map_err(ShutdownError::Storage)
             }

@@ -2,7 +2,7 @@
 //!
 //! State changes only in [`ClusterImage::apply`], whether a record was just decided, is replayed at
 //! start, or comes out of a snapshot. Applying a record twice leaves the same image, so that a replay
-//! over a snapshot that already contains it is harmless.
+//! over a snapshot that already contains it is harmless; so is any part of a snapshot of the image.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -275,6 +275,16 @@ impl ClusterImage {
                 total: partitions,
             });
         }
+        // A snapshot that a crash cut off between this record and those of the partitions must leave
+        // them as they were before it, not without a leader.
+        let mut placed = self
+            .topics
+            .get(&name)
+            .map(|topic| topic.partitions.clone())
+            .unwrap_or_default();
+        if placed.len() < partitions as usize {
+            placed.resize(partitions as usize, PartitionImage::default());
+        }
         let topic = TopicImage {
             id,
             name: name.clone(),
@@ -283,7 +293,7 @@ impl ClusterImage {
                 .iter()
                 .map(|c| (c.key.clone(), c.value.clone()))
                 .collect(),
-            partitions: vec![PartitionImage::default(); partitions as usize],
+            partitions: placed,
         };
         self.names.insert(id, name.clone());
         self.topics.insert(name, Arc::new(topic));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use highwater_protocol::ids::{NodeId, PartitionId, TopicId};
+use highwater_protocol::ids::{NodeId, PartitionId};
 
 use crate::cluster_image::{ClusterImage, TopicImage};
 
@@ -23,8 +23,8 @@ pub enum LocalChange {
     },
     /// Remove this partition and its data.
     Delete {
-        /// The topic.
-        topic_id: TopicId,
+        /// The topic as it was.
+        topic: Arc<TopicImage>,
         /// The partition.
         partition: PartitionId,
     },
@@ -47,7 +47,7 @@ pub fn local_changes(
             if partition.replicas.contains(&node) {
                 let partition = PartitionId::new(index);
                 changes.push(LocalChange::Delete {
-                    topic_id: old.id,
+                    topic: Arc::clone(old),
                     partition,
                 });
             }
