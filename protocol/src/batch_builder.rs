@@ -338,6 +338,7 @@ fn put_varint(out: &mut BytesMut, value: i64) {
     out.extend_from_slice(&field[..written]);
 }
 
+#[inline]
 fn nullable_length(bytes: Option<&[u8]>) -> i64 {
     bytes.map_or(-1, |bytes| bytes.len() as i64)
 }

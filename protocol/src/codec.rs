@@ -4,7 +4,7 @@
 //! `u16` length and UTF-8; bytes are a `u32` length and the bytes; an array is a `u32` count and its
 //! elements; an option is one byte, 0 or 1, and then the value; a UUID is its 16 bytes.
 //!
-//! [`wire_struct!`] declares a message and derives [`Wire`] from the same list of fields, so that
+//! `wire_struct!` declares a message and derives [`Wire`] from the same list of fields, so that
 //! encoder and decoder cannot disagree. A field added later stands at the end with `since N`: peers
 //! that negotiated a lower version neither send nor expect it, and a decoder fills in its default.
 
@@ -51,6 +51,12 @@ pub enum DecodeError {
         what: &'static str,
         /// What was there.
         value: u64,
+    },
+    /// More elements in all arrays together than the reader takes.
+    #[error("more than {max} array elements in one message")]
+    TooManyElements {
+        /// The limit.
+        max: usize,
     },
     /// A topic name that breaks the rules, where only valid ones are stored.
     #[error(transparent)]
@@ -197,13 +203,43 @@ impl Encoder {
 pub struct Decoder {
     input: Bytes,
     position: usize,
+    /// Array elements that may still come, of `elements_max`.
+    elements_left: usize,
+    elements_max: usize,
 }
 
 impl Decoder {
     /// Reads `input` from its start.
     #[must_use]
     pub fn new(input: Bytes) -> Self {
-        Self { input, position: 0 }
+        Self {
+            input,
+            position: 0,
+            elements_left: usize::MAX,
+            elements_max: usize::MAX,
+        }
+    }
+
+    /// Takes at most this many elements of all arrays together: elements are several times larger in
+    /// memory than on the wire, and answering each costs more still.
+    #[must_use]
+    pub const fn limit_elements(mut self, max: usize) -> Self {
+        self.elements_left = max;
+        self.elements_max = max;
+        self
+    }
+
+    /// Accounts for an array of `count` elements.
+    fn take_elements(&mut self, count: usize) -> Result<(), DecodeError> {
+        match self.elements_left.checked_sub(count) {
+            Some(left) => {
+                self.elements_left = left;
+                Ok(())
+            }
+            None => Err(DecodeError::TooManyElements {
+                max: self.elements_max,
+            }),
+        }
     }
 
     /// Bytes not yet read.

@@ -168,6 +168,7 @@ impl<T: Wire> Wire for Vec<T> {
                 left,
             });
         }
+        input.take_elements(count)?;
         // Elements can be larger in memory than on the wire, so a hostile count is not believed
         // at once: the vector grows with the elements that are really there.
         let mut elements = Self::with_capacity(count.min(64));

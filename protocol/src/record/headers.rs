@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::take_nullable;
 use crate::varint::read_varint;
 
-/// The headers of a [`RecordRef`], decoded when looked at; the same key may come several times.
+/// The headers of a [`RecordRef`](super::RecordRef), decoded when looked at; the same key may come several times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeadersRef<'a> {
     count: u32,
@@ -14,6 +14,7 @@ pub struct HeadersRef<'a> {
 }
 
 impl<'a> HeadersRef<'a> {
+    #[inline]
     pub(super) fn to_owned_in(self, data: &Bytes) -> Headers {
         let bytes = if self.count == 0 {
             Bytes::new()
@@ -92,7 +93,7 @@ impl<'a> Iterator for HeaderIter<'a> {
 
 impl ExactSizeIterator for HeaderIter<'_> {}
 
-/// The headers of a [`Record`], decoded when looked at.
+/// The headers of a [`Record`](super::Record), decoded when looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers {
     count: u32,
