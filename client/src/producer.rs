@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use self::core::ProducerCore;
+use self::core::{Hurry, ProducerCore};
 use crate::error::{CloseError, Rejected, SendError, Undelivered};
 
 pub use ack::{Ack, AckRange, BatchAck, PendingAck, PendingBatch, Settled};
@@ -98,23 +98,6 @@ impl Drop for Producer {
     }
 }
 
-/// Makes open batches go without lingering as long as it exists.
-struct Hurry<'a>(&'a Arc<ProducerCore>);
-
-impl<'a> Hurry<'a> {
-    fn begin(core: &'a Arc<ProducerCore>) -> Self {
-        core.hurry.fetch_add(1, Ordering::AcqRel);
-        core.upkeep.wake();
-        Self(core)
-    }
-}
-
-impl Drop for Hurry<'_> {
-    fn drop(&mut self) {
-        self.0.hurry.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Producer {
     fn start(builder: ProducerBuilder) -> Self {
         let core = Arc::new(ProducerCore::new(builder));
@@ -160,8 +143,8 @@ impl Producer {
         let slices = record.slices(&headers);
         let charge = slices.charge();
         core.check_size(charge)?;
-        if !core.try_reserve(&partition, charge) {
-            core.reserve(&partition, charge).await?;
+        if !core.try_reserve(&partition, charge, core.share_bytes()) {
+            core.reserve(&partition, charge, core.share_bytes()).await?;
         }
         Ok(core.push(&partition, &topic, &slices, charge))
     }
@@ -200,7 +183,7 @@ impl Producer {
         let slices = record.slices(&headers);
         let charge = slices.charge();
         core.check_size(charge)?;
-        if !core.try_reserve(&partition, charge) {
+        if !core.try_reserve(&partition, charge, core.share_bytes()) {
             return Err(SendError::BufferFull {
                 buffer_bytes: core.buffer_bytes,
             });

@@ -23,6 +23,27 @@ use crate::client::ClientCore;
 use crate::error::SendError;
 use crate::metadata::LookupError;
 
+/// Makes open batches go without lingering as long as it exists.
+#[derive(Debug)]
+pub(super) struct Hurry<'a>(&'a ProducerCore);
+
+impl<'a> Hurry<'a> {
+    pub(super) fn begin(core: &'a ProducerCore) -> Self {
+        core.hurry.fetch_add(1, Ordering::AcqRel);
+        core.upkeep.wake();
+        Self(core)
+    }
+}
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.hurry.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Batches that a bulk caller may be ahead of those in flight.
+const BULK_BATCHES_AHEAD: usize = 2;
+
 #[derive(Debug)]
 pub(super) struct ProducerCore {
     pub(super) client: Arc<ClientCore>,
@@ -139,6 +160,14 @@ impl ProducerCore {
         self.buffer_bytes / 2
     }
 
+    /// The most that one partition holds of the buffer for callers that bring many records: what is
+    /// in flight and a little more. A longer backlog would send no faster, only out of colder memory.
+    pub(super) fn bulk_share_bytes(&self) -> usize {
+        let batches = self.max_in_flight.saturating_add(BULK_BATCHES_AHEAD);
+        self.share_bytes()
+            .min(self.options.limits.bytes.saturating_mul(batches))
+    }
+
     /// A record that would never fit is refused instead of waiting for ever.
     pub(super) fn check_size(&self, bytes: usize) -> Result<(), SendError> {
         let bytes_max = self.share_bytes();
@@ -149,9 +178,9 @@ impl ProducerCore {
         }
     }
 
-    /// Takes room out of the buffer if it is there and the partition's part is not used up.
-    pub(super) fn try_reserve(&self, partition: &Partition, bytes: usize) -> bool {
-        if partition.queue.lock().charged() >= self.share_bytes() {
+    /// Takes room out of the buffer if it is there and the partition holds less than its share.
+    pub(super) fn try_reserve(&self, partition: &Partition, bytes: usize, share: usize) -> bool {
+        if partition.queue.lock().charged() >= share {
             return false;
         }
         self.try_take_buffer(bytes)
@@ -175,12 +204,15 @@ impl ProducerCore {
         &self,
         partition: &Partition,
         bytes: usize,
+        share: usize,
     ) -> Result<(), SendError> {
+        // Whoever waits for room needs the batches that hold it to go.
+        let _hurry = Hurry::begin(self);
         loop {
             let given_back = partition.room.notified();
             tokio::pin!(given_back);
             given_back.as_mut().enable();
-            if partition.queue.lock().charged() < self.share_bytes() {
+            if partition.queue.lock().charged() < share {
                 break;
             }
             given_back.await;

@@ -196,6 +196,7 @@ where
     let mut room = Room { core, bytes: 0 };
     // At least two chunks fit into one partition's part of the buffer.
     let chunk_bytes = CHUNK_BYTES.min(core.share_bytes() / 2);
+    let share = core.bulk_share_bytes();
     let mut looked_again = false;
     while let Some(record) = &source.next {
         let charge = record.charge();
@@ -212,8 +213,8 @@ where
         };
         if room.bytes < charge {
             let wanted = charge.max(chunk_bytes) - room.bytes;
-            if !core.try_reserve(&partition, wanted) {
-                core.reserve(&partition, wanted).await?;
+            if !core.try_reserve(&partition, wanted, share) {
+                core.reserve(&partition, wanted, share).await?;
             }
             room.bytes += wanted;
             core.check_open()?;

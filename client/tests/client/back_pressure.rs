@@ -117,3 +117,26 @@ async fn a_bulk_call_that_is_broken_off_says_what_was_taken() {
     assert_eq!(soon(broken.enqueued.unwrap()).await.unwrap().records(), 2);
     eventually("the buffer is empty", || producer.buffered_bytes() == 0).await;
 }
+
+#[tokio::test]
+async fn a_full_buffer_ends_the_lingering() {
+    let broker = FakeBroker::start().await;
+    broker.topic("t", 2);
+    let client = quick(&broker).connect().await.unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    let producer = client
+        .producer()
+        .linger(hour)
+        .buffer_bytes(16 * KIB)
+        .build();
+    for _ in 0..20 {
+        for partition in [0, 1] {
+            let _ack = soon(producer.enqueue(record(partition))).await.unwrap();
+        }
+    }
+    let values = vec![[7; KIB]; 50];
+    let slices = values.iter().map(|value| &value[..]);
+    let _pending = soon(producer.enqueue_many("t", None, slices))
+        .await
+        .unwrap();
+}

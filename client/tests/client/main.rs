@@ -6,6 +6,7 @@
 
 mod acked_means_written;
 mod against_a_broker;
+
 mod back_pressure;
 mod batching;
 mod cancel_safety;
