@@ -15,6 +15,7 @@ mod storage_error;
 mod topics;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,6 +28,7 @@ use highwater_protocol::frame::{
     RequestHeader, decode_body, decode_request_header, encode_error_response, encode_response,
 };
 use highwater_protocol::ids::CorrelationId;
+use highwater_protocol::limits::REQUEST_ELEMENTS_MAX;
 
 use crate::partitions::Refusal;
 use crate::shared::Shared;
@@ -38,8 +40,8 @@ pub(crate) type Response = Vec<Bytes>;
 pub(crate) enum Answer {
     /// With this.
     Now(Response),
-    /// When the future is done.
-    Later(Pin<Box<dyn Future<Output = Response> + Send>>),
+    /// When the future is done, which holds about this many bytes until then.
+    Later(Pin<Box<dyn Future<Output = Response> + Send>>, usize),
     /// Not at all (acks = 0).
     Never,
     /// With this, and then the connection is closed.
@@ -50,7 +52,7 @@ impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Now(_) => "Now",
-            Self::Later(_) => "Later",
+            Self::Later(..) => "Later",
             Self::Never => "Never",
             Self::Last(_) => "Last",
         })
@@ -60,6 +62,8 @@ impl std::fmt::Debug for Answer {
 /// What a connection knows of its client.
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
+    /// Our end of the connection: an address at which this client reaches this broker.
+    pub(crate) local: Option<SocketAddr>,
     /// Set by Hello.
     pub(crate) client: Option<Client>,
 }
@@ -106,7 +110,7 @@ pub(crate) fn dispatch(
     frame: Bytes,
     received: Instant,
 ) -> Answer {
-    let mut input = Decoder::new(frame);
+    let mut input = Decoder::new(frame).limit_elements(REQUEST_ELEMENTS_MAX);
     let Ok(header) = decode_request_header(&mut input) else {
         // Without a correlation id there is nobody to answer to but the connection itself.
         let message = "a request starts with api, version and correlation id";
@@ -162,7 +166,7 @@ pub(crate) fn dispatch(
         ApiKey::Hello => call.decoded(shared, |request, reply| {
             hello::handle(shared, peer, &request, reply)
         }),
-        ApiKey::Metadata => call.now(shared, |request| metadata::handle(shared, &request)),
+        ApiKey::Metadata => call.now(shared, |request| metadata::handle(shared, peer, &request)),
         ApiKey::Produce => call.decoded(shared, |request, reply| {
             produce::handle(shared, &request, reply)
         }),
@@ -176,7 +180,9 @@ pub(crate) fn dispatch(
         ApiKey::DeleteRecords => call.blocking(shared, delete_records::handle),
         ApiKey::DescribeConfigs => call.now(shared, |request| configs::describe(shared, &request)),
         ApiKey::AlterConfigs => call.blocking(shared, configs::alter),
-        ApiKey::DescribeCluster => call.now(shared, |request| cluster::handle(shared, &request)),
+        ApiKey::DescribeCluster => {
+            call.now(shared, |request| cluster::handle(shared, peer, &request))
+        }
     }
 }
 
@@ -221,9 +227,11 @@ impl Call {
         R: Request + Send + 'static,
         R::Response: Send + 'static,
     {
+        // Strings and lists, decoded: a small multiple of what they were on the wire.
+        let held = self.input.remaining().saturating_mul(4);
         self.decoded(shared, |request, reply| {
             let shared = Arc::clone(shared);
-            Answer::Later(Box::pin(async move {
+            let answer = async move {
                 let worker = Arc::clone(&shared);
                 let work = tokio::task::spawn_blocking(move || handle(&worker, request));
                 match work.await {
@@ -234,7 +242,8 @@ impl Call {
                         reply.error(&shared, ErrorCode::Internal, message)
                     }
                 }
-            }))
+            };
+            Answer::Later(Box::pin(answer), held)
         })
     }
 }

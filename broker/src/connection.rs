@@ -8,7 +8,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -17,7 +19,7 @@ use futures_util::stream::FuturesUnordered;
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::frame::{FrameError, FrameReader, encode_error_response};
 use highwater_protocol::ids::CorrelationId;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tracing::debug;
@@ -41,6 +43,21 @@ const TICK: Duration = Duration::from_secs(2);
 /// A client that stops in the middle of a frame for this long is gone.
 const FRAME_STALL_MAX: Duration = Duration::from_secs(30);
 
+/// A client that takes none of its answers for this long is gone.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+
+/// A client that closed its side gets the answers to what it asked for up to this time.
+const HALF_CLOSED_MAX: Duration = Duration::from_secs(10);
+
+/// Closing waits this long for the client to take note of the last answer.
+const LINGER_MAX: Duration = Duration::from_millis(200);
+
+/// Until Hello a frame is small: a stranger gets no memory.
+const FIRST_FRAME_BYTES_MAX: u32 = 256 << 10;
+
+/// What a request counts for in a turn besides its bytes: small ones cost time as well.
+const TURN_REQUEST_BYTES: usize = 4 << 10;
+
 /// Slices of one vectored write.
 const WRITE_SLICES_MAX: usize = 64;
 
@@ -54,19 +71,30 @@ enum End {
     HandshakeTimeout,
     IdleTimeout,
     FrameStalled,
+    WriteStalled,
     Draining,
 }
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(shared: Arc<Shared>, mut stream: TcpStream, address: SocketAddr) {
+    let local = stream.local_addr().ok();
     let (reader, writer) = stream.split();
     let mut connection = Connection {
         inbox: Inbox::new(&shared),
         outbox: Outbox::default(),
         in_flight: FuturesUnordered::new(),
-        peer: Peer::default(),
+        in_flight_bytes: 0,
+        in_flight_paid: Paid::default(),
+        in_flight_is_paid: true,
+        peer: Peer {
+            local,
+            ..Peer::default()
+        },
         opened: Instant::now(),
         last_heard: Instant::now(),
+        taken_seen: 0,
+        stalled: Duration::ZERO,
+        half_closed: None,
         is_closing: false,
         reader,
         writer,
@@ -82,6 +110,22 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: TcpStream, address: S
         End::Io(error) => debug!(%address, client, version, %error, "connection failed"),
         other => debug!(%address, client, version, end = ?other, "connection ended"),
     }
+    if matches!(end, End::Frame(_) | End::Refused | End::Draining) {
+        linger(&mut stream).await;
+    }
+}
+
+/// Closes our side and reads what still comes for a moment: closing a socket with unread bytes resets
+/// the connection, and the client may lose the last answers by that.
+async fn linger(stream: &mut TcpStream) {
+    let close = async {
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // The connection is over, however it ends.
+    let _ = tokio::time::timeout(LINGER_MAX, close).await;
 }
 
 struct Connection<'a> {
@@ -90,12 +134,40 @@ struct Connection<'a> {
     writer: WriteHalf<'a>,
     inbox: Inbox,
     outbox: Outbox,
-    in_flight: FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Response> + Send>>>,
+    in_flight: FuturesUnordered<InFlight>,
+    /// Memory that the requests in flight hold. Beyond [`FREE_BYTES`] nothing more is read until it
+    /// is paid for.
+    in_flight_bytes: usize,
+    in_flight_paid: Paid,
+    in_flight_is_paid: bool,
     peer: Peer,
     opened: Instant,
     last_heard: Instant,
+    /// What the client had taken of its answers at the last tick, and since when nothing more.
+    taken_seen: u64,
+    stalled: Duration,
+    /// The client has closed its side: it asks for nothing more.
+    half_closed: Option<Instant>,
     /// The last answer is on its way; nothing more is read.
     is_closing: bool,
+}
+
+/// A request that is answered later, and what it counts for.
+struct InFlight {
+    future: Pin<Box<dyn Future<Output = Response> + Send>>,
+    bytes: usize,
+}
+
+impl Future for InFlight {
+    type Output = (Response, usize);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let bytes = self.bytes;
+        self.future
+            .as_mut()
+            .poll(context)
+            .map(|response| (response, bytes))
+    }
 }
 
 impl Connection<'_> {
@@ -106,13 +178,17 @@ impl Connection<'_> {
         let tick = tokio::time::sleep(TICK);
         tokio::pin!(tick);
         let mut is_draining = false;
+        let mut may_linger = true;
         let mut turn_bytes = 0;
         loop {
-            if let Err(end) = self.handle_frames(&mut turn_bytes) {
-                // What can still be said is said, as far as the socket takes it at once.
-                let _ = self.outbox.write(&self.writer, self.shared);
-                return end;
-            }
+            let is_exhausted = match self.handle_frames(&mut turn_bytes) {
+                Ok(is_exhausted) => is_exhausted,
+                Err(end) => {
+                    // What can still be said is said, as far as the socket takes it at once.
+                    let _ = self.outbox.write(&self.writer, self.shared);
+                    return end;
+                }
+            };
             if let Err(error) = self.outbox.write(&self.writer, self.shared) {
                 return End::Io(error);
             }
@@ -120,25 +196,38 @@ impl Connection<'_> {
                 if self.is_closing {
                     return End::Refused;
                 }
+                if self.half_closed.is_some() {
+                    return End::Closed;
+                }
                 if is_draining && self.inbox.is_between_frames() {
-                    return End::Draining;
+                    // What the client sent before it could know is still answered, once.
+                    tokio::task::yield_now().await;
+                    if !std::mem::take(&mut may_linger) || !self.inbox.take_waiting(&self.reader) {
+                        return End::Draining;
+                    }
+                    continue;
                 }
             }
             if turn_bytes >= TURN_BYTES {
                 turn_bytes = 0;
+                // A client that never pauses never lets the branches below be reached.
+                is_draining |= shared.draining.is_cancelled();
                 tokio::task::yield_now().await;
             }
-            let may_read = !self.is_closing && self.may_read();
-            if may_read {
-                self.inbox.make_room(&shared.budget).await;
+            if !is_exhausted && self.may_read() {
+                // Requests are there that no read announces.
+                continue;
             }
+            let may_read = self.may_read();
             tokio::select! {
                 biased;
-                Some(response) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                Some((response, bytes)) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     self.outbox.push(response);
+                    self.in_flight_bytes -= bytes;
+                    self.settle_in_flight();
                 }
-                read = self.inbox.read(&mut self.reader), if may_read => match read {
-                    Ok(0) => return End::Closed,
+                read = self.inbox.fill(&shared.budget, &mut self.reader), if may_read => match read {
+                    Ok(0) => self.half_closed = Some(Instant::now()),
                     Ok(bytes) => {
                         self.last_heard = Instant::now();
                         shared.metrics.bytes_in(bytes);
@@ -161,12 +250,17 @@ impl Connection<'_> {
         }
     }
 
-    /// Handles every whole frame that is there, as long as more may be in flight.
-    fn handle_frames(&mut self, turn_bytes: &mut usize) -> Result<(), End> {
-        while !self.is_closing && self.may_read() && *turn_bytes < TURN_BYTES {
+    /// Handles every whole frame that is there, as long as more may be in flight and it is this
+    /// connection's turn. Says whether there was none left.
+    fn handle_frames(&mut self, turn_bytes: &mut usize) -> Result<bool, End> {
+        let mut is_exhausted = false;
+        while !is_exhausted && self.may_read() && *turn_bytes < TURN_BYTES {
             let frame = match self.inbox.next_frame() {
                 Ok(Some(frame)) => frame,
-                Ok(None) => break,
+                Ok(None) => {
+                    is_exhausted = true;
+                    break;
+                }
                 Err(error) => {
                     let code = match error {
                         FrameError::TooLarge { .. } => ErrorCode::FrameTooLarge,
@@ -177,25 +271,48 @@ impl Connection<'_> {
                     return Err(End::Frame(error));
                 }
             };
-            *turn_bytes += frame.len();
+            *turn_bytes += frame.len() + TURN_REQUEST_BYTES;
+            let is_stranger = self.peer.client.is_none();
             match dispatch(self.shared, &mut self.peer, frame, Instant::now()) {
                 Answer::Now(response) => self.outbox.push(response),
-                Answer::Later(future) => self.in_flight.push(future),
+                Answer::Later(future, bytes) => {
+                    self.in_flight.push(InFlight { future, bytes });
+                    self.in_flight_bytes += bytes;
+                    self.settle_in_flight();
+                }
                 Answer::Never => {}
                 Answer::Last(response) => {
                     self.outbox.push(response);
                     self.is_closing = true;
                 }
             }
+            if is_stranger && self.peer.client.is_some() {
+                self.inbox
+                    .accept(self.shared.config.network.frame_bytes_max);
+            }
         }
         self.inbox.after_frames(&self.shared.budget);
-        Ok(())
+        Ok(is_exhausted)
+    }
+
+    /// Pays for what is in flight, as far as that can be done without waiting.
+    fn settle_in_flight(&mut self) {
+        if self.in_flight_bytes <= FREE_BYTES {
+            self.in_flight_paid = Paid::default();
+            self.in_flight_is_paid = true;
+        } else {
+            let budget = &self.shared.budget;
+            self.in_flight_is_paid = budget.try_pay(&mut self.in_flight_paid, self.in_flight_bytes);
+        }
     }
 
     /// Whether more requests may be taken on.
     fn may_read(&self) -> bool {
         let network = &self.shared.config.network;
-        (self.in_flight.len() as u64) < u64::from(network.connection_in_flight_requests_max)
+        !self.is_closing
+            && self.half_closed.is_none()
+            && self.in_flight_is_paid
+            && (self.in_flight.len() as u64) < u64::from(network.connection_in_flight_requests_max)
             && (self.outbox.bytes as u64) < network.connection_in_flight_bytes_max
     }
 
@@ -211,6 +328,22 @@ impl Connection<'_> {
         if self.in_flight.is_empty() && self.outbox.is_empty() && quiet >= network.idle_timeout {
             return Some(End::IdleTimeout);
         }
+        if self
+            .half_closed
+            .is_some_and(|at| at.elapsed() >= HALF_CLOSED_MAX)
+        {
+            return Some(End::Closed);
+        }
+        let taken = std::mem::replace(&mut self.taken_seen, self.outbox.taken);
+        if self.outbox.is_empty() || taken != self.outbox.taken {
+            self.stalled = Duration::ZERO;
+        } else {
+            self.stalled += TICK;
+            if self.stalled >= WRITE_STALL_MAX {
+                return Some(End::WriteStalled);
+            }
+        }
+        self.settle_in_flight();
         if quiet >= TICK {
             self.inbox.give_back();
         }
@@ -232,10 +365,30 @@ impl Inbox {
     fn new(shared: &Shared) -> Self {
         Self {
             buffer: BytesMut::new(),
-            frames: FrameReader::new(shared.config.network.frame_bytes_max),
+            frames: FrameReader::new(
+                shared
+                    .config
+                    .network
+                    .frame_bytes_max
+                    .min(FIRST_FRAME_BYTES_MAX),
+            ),
             paid: Paid::default(),
             capacity: 0,
         }
+    }
+
+    /// From the next frame on, up to this size.
+    fn accept(&mut self, frame_bytes_max: u32) {
+        self.frames = FrameReader::new(frame_bytes_max);
+    }
+
+    /// Takes what has arrived already; says whether that was anything.
+    fn take_waiting(&mut self, reader: &ReadHalf<'_>) -> bool {
+        self.buffer.reserve(READ_BYTES);
+        self.capacity = self.capacity.max(READ_BYTES);
+        reader
+            .try_read_buf(&mut (&mut self.buffer).limit(READ_BYTES))
+            .is_ok_and(|bytes| bytes > 0)
     }
 
     fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
@@ -267,6 +420,14 @@ impl Inbox {
         self.capacity = self.capacity.max(capacity);
     }
 
+    /// Makes room, when the budget allows it, and reads.
+    ///
+    /// Cancel safety: nothing that was read is lost.
+    async fn fill(&mut self, budget: &Budget, reader: &mut ReadHalf<'_>) -> io::Result<usize> {
+        self.make_room(budget).await;
+        self.read(reader).await
+    }
+
     /// Reads what there is. A frame in progress is read to its end and not beyond it, so that a large
     /// frame never drags the start of the next one along.
     async fn read(&mut self, reader: &mut ReadHalf<'_>) -> io::Result<usize> {
@@ -282,7 +443,7 @@ impl Inbox {
 
     /// Gives a large buffer back at once when others wait for the budget.
     fn after_frames(&mut self, budget: &Budget) {
-        if self.capacity > FREE_BYTES && budget.is_contended() {
+        if self.capacity > FREE_BYTES && (budget.is_contended() || self.paid.is_overdrawn()) {
             self.give_back();
         }
     }
@@ -301,6 +462,8 @@ impl Inbox {
 struct Outbox {
     slices: VecDeque<Bytes>,
     bytes: usize,
+    /// Bytes that the socket has taken so far.
+    taken: u64,
 }
 
 impl Outbox {
@@ -340,6 +503,7 @@ impl Outbox {
 
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
+        self.taken += written as u64;
         while let Some(first) = self.slices.front_mut() {
             if written < first.len() {
                 bytes::Buf::advance(first, written);

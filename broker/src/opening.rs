@@ -20,9 +20,7 @@ use crate::clock::Clock;
 use crate::controller::{Controller, OpenedPartition};
 use crate::foreign::ForeignPeers;
 use crate::identity::Identity;
-use crate::metadata_log::{
-    MetadataLog, MetadataLogError, metadata_options, metadata_partition,
-};
+use crate::metadata_log::{MetadataLog, MetadataLogError, metadata_options, metadata_partition};
 use crate::metrics::Metrics;
 use crate::partitions::{Hosted, Partitions};
 use crate::readiness::{Phase, Readiness};

@@ -13,9 +13,7 @@ use highwater_coordination::partition_leader::{
 };
 use highwater_protocol::ids::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName};
 use highwater_protocol::messages::Acks;
-use highwater_storage::{
-    AppendError, Durability, Log, LogHealth, LogOptions, ReadError, ReadSlice,
-};
+use highwater_storage::{AppendError, Durability, Log, LogHealth, LogOptions};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -130,11 +128,13 @@ impl Partition {
         let appended = self.log.append(batches, leader.epoch(), now)?;
         let ack = leader.on_appended(appended.end_offset, acks);
         let moved = self.publish(&leader);
+        // With acks = 0 nobody waits for an answer, but readers do.
+        let wants_sync = ack != AckWhen::Now || leader.waits_for_disk();
         drop(leader);
         if moved {
             self.progress.moved();
         }
-        if ack != AckWhen::Now {
+        if wants_sync {
             self.log.request_flush();
         }
         Ok(Appended {
@@ -156,15 +156,6 @@ impl Partition {
     /// Whether what an append waited for has happened.
     pub(crate) fn is_reached(&self, when: AckWhen) -> bool {
         when == AckWhen::Now || self.leader.lock().is_reached(when)
-    }
-
-    /// Reads committed batches from `from` on.
-    pub(crate) fn read_committed(
-        &self,
-        from: Offset,
-        bytes_max: usize,
-    ) -> Result<ReadSlice, ReadError> {
-        self.log.read(from, self.high_watermark(), bytes_max)
     }
 
     /// The topic's settings in force.

@@ -73,14 +73,16 @@ impl Partitions {
         topic_exists: impl FnOnce() -> bool,
     ) -> Result<Arc<Partition>, Refusal> {
         let (topic_id, partition) = key;
-        match self.hosted.read().get(&key) {
+        // Cloned, so that the map is not locked while the partition is: an append that waits for the
+        // disk holds up its own partition only.
+        match self.get(key) {
             Some(Hosted::Online(found)) => {
                 let Some(known) = epoch else {
-                    return Ok(Arc::clone(found));
+                    return Ok(found);
                 };
                 let now = found.leader_epoch();
                 let code = match known.cmp(&now) {
-                    std::cmp::Ordering::Equal => return Ok(Arc::clone(found)),
+                    std::cmp::Ordering::Equal => return Ok(found),
                     std::cmp::Ordering::Less => ErrorCode::FencedLeaderEpoch,
                     std::cmp::Ordering::Greater => ErrorCode::UnknownLeaderEpoch,
                 };

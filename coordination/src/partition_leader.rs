@@ -161,6 +161,12 @@ impl PartitionLeader {
         self.check();
     }
 
+    /// Whether records can be read only once the disk has them, and it does not have them all.
+    #[must_use]
+    pub fn waits_for_disk(&self) -> bool {
+        self.written_means == WrittenMeans::Durable && self.durable_end < self.log_end
+    }
+
     /// Whether an acknowledgement need not wait any longer.
     #[must_use]
     pub fn is_reached(&self, when: AckWhen) -> bool {
@@ -225,11 +231,13 @@ mod tests {
         assert_eq!(leader.on_appended(end, Acks::All), AckWhen::Committed(end));
         assert_eq!(leader.on_appended(end, Acks::None), AckWhen::Now);
         assert_eq!(leader.high_watermark(), Offset::new(10));
+        assert!(leader.waits_for_disk());
         leader.on_durable(Offset::new(11));
         assert!(!leader.is_reached(AckWhen::Durable(end)));
         leader.on_durable(end);
         assert!(leader.is_reached(AckWhen::Durable(end)));
         assert!(leader.is_reached(AckWhen::Committed(end)));
+        assert!(!leader.waits_for_disk());
     }
 
     #[test]

@@ -4,12 +4,14 @@ use highwater_protocol::messages::{
     BrokerDescription, DescribeClusterRequest, DescribeClusterResponse,
 };
 
+use super::Peer;
 use super::metadata::endpoint;
 use crate::partitions::Refusal;
 use crate::shared::Shared;
 
 pub(crate) fn handle(
     shared: &Shared,
+    peer: &Peer,
     _request: &DescribeClusterRequest,
 ) -> Result<DescribeClusterResponse, Refusal> {
     let image = shared.controller.image();
@@ -17,7 +19,7 @@ pub(crate) fn handle(
         let partitions = || image.topics().flat_map(|topic| &topic.partitions);
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         BrokerDescription {
-            endpoint: endpoint(node_id, broker),
+            endpoint: endpoint(shared, peer, node_id, broker),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             fenced: false,
             replicas: count(

@@ -1,5 +1,7 @@
 //! DescribeConfigs and AlterConfigs, for topics.
 
+use std::collections::HashSet;
+
 use highwater_config::TopicSettingSource;
 use highwater_coordination::controller::ControllerError;
 use highwater_protocol::error_code::ErrorCode;
@@ -17,23 +19,25 @@ pub(crate) fn describe(
     shared: &Shared,
     request: &DescribeConfigsRequest,
 ) -> Result<DescribeConfigsResponse, Refusal> {
-    let topics =
-        request.topics.iter().map(
-            |name| match described(shared, name, request.keys.as_deref()) {
-                Ok(configs) => TopicConfigs {
-                    name: name.clone(),
-                    error: ErrorCode::None,
-                    message: None,
-                    configs,
-                },
-                Err(error) => TopicConfigs {
-                    name: name.clone(),
-                    error: error.code(),
-                    message: Some(error.to_string()),
-                    configs: Vec::new(),
-                },
+    // A name asked for many times is answered once.
+    let mut seen = HashSet::new();
+    let names = request.topics.iter().filter(|name| seen.insert(*name));
+    let topics = names.map(
+        |name| match described(shared, name, request.keys.as_deref()) {
+            Ok(configs) => TopicConfigs {
+                name: name.clone(),
+                error: ErrorCode::None,
+                message: None,
+                configs,
             },
-        );
+            Err(error) => TopicConfigs {
+                name: name.clone(),
+                error: error.code(),
+                message: Some(error.to_string()),
+                configs: Vec::new(),
+            },
+        },
+    );
     Ok(DescribeConfigsResponse {
         topics: topics.collect(),
     })

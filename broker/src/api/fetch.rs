@@ -22,39 +22,55 @@ use crate::shared::Shared;
 /// not tie a request down for weeks.
 const WAIT_MS_MAX: u32 = 5 * 60 * 1000;
 
+/// What a partition of a waiting request holds: what was asked, what it is waited for with, and a result.
+const PARTITION_BYTES: usize = 512;
+
 pub(crate) fn handle(shared: &Arc<Shared>, request: FetchRequest, reply: Reply) -> Answer {
     if request.replica.is_some() {
         let message = "replication is not in this version of the broker";
         return Answer::Now(reply.error(shared, ErrorCode::Unsupported, message));
     }
     let first = Pass::run(shared, &request);
-    if first.is_enough(&request) || request.wait_ms_max == 0 {
+    if first.is_enough(shared, &request) || request.wait_ms_max == 0 {
         return match first.all_resident() {
             true => Answer::Now(first.respond(shared, reply)),
-            false => Answer::Later(Box::pin(bring_in(Arc::clone(shared), first, reply))),
+            false => {
+                let held = first.partitions.len() * PARTITION_BYTES;
+                let answer = bring_in(Arc::clone(shared), first, reply);
+                Answer::Later(Box::pin(answer), held)
+            }
         };
     }
     let shared = Arc::clone(shared);
-    Answer::Later(Box::pin(async move {
-        let pass = wait(&shared, &request, first).await;
+    let partitions = first.partitions;
+    let held = partitions.len() * PARTITION_BYTES;
+    let answer = async move {
+        let pass = wait(&shared, &request, partitions).await;
         bring_in(shared, pass, reply).await
-    }))
+    };
+    Answer::Later(Box::pin(answer), held)
 }
 
 /// Passes over the partitions until there is enough or the time is over.
-async fn wait(shared: &Shared, request: &FetchRequest, first: Pass) -> Pass {
+async fn wait(
+    shared: &Shared,
+    request: &FetchRequest,
+    mut partitions: Vec<Arc<Partition>>,
+) -> Pass {
+    // One that is asked for many times is waited for once.
+    partitions.sort_unstable_by_key(Arc::as_ptr);
+    partitions.dedup_by(|a, b| Arc::ptr_eq(a, b));
     let wait = Duration::from_millis(request.wait_ms_max.min(WAIT_MS_MAX).into());
     let deadline = Instant::now() + wait;
     let notify = Arc::new(Notify::new());
-    let _watches: Vec<_> = first
-        .partitions
+    let _watches: Vec<_> = partitions
         .iter()
         .map(|partition| partition.watch(&notify))
         .collect();
     loop {
         // After registering: what moved since the first pass is seen here.
         let pass = Pass::run(shared, request);
-        if pass.is_enough(request) {
+        if pass.is_enough(shared, request) {
             return pass;
         }
         tokio::select! {
@@ -85,6 +101,12 @@ async fn bring_in(shared: Arc<Shared>, mut pass: Pass, reply: Reply) -> Response
     pass.respond(&shared, reply)
 }
 
+/// The most record bytes of the answer, besides its first batch. An answer is a frame too, and no
+/// client gets one that is far larger than those that it may send.
+fn bytes_max(shared: &Shared, request: &FetchRequest) -> usize {
+    request.bytes_max.min(shared.config.network.frame_bytes_max) as usize
+}
+
 /// What one pass over the partitions of a request found.
 struct Pass {
     topics: Vec<FetchTopicResult>,
@@ -98,6 +120,7 @@ struct Pass {
 
 impl Pass {
     fn run(shared: &Shared, request: &FetchRequest) -> Self {
+        let bytes_max = bytes_max(shared, request);
         let mut pass = Self {
             topics: Vec::with_capacity(request.topics.len()),
             partitions: Vec::new(),
@@ -108,7 +131,7 @@ impl Pass {
         for topic in &request.topics {
             let mut results = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
-                let left = (request.bytes_max as usize).saturating_sub(pass.bytes);
+                let left = bytes_max.saturating_sub(pass.bytes);
                 let place = (pass.topics.len(), results.len());
                 results.push(
                     match pass.read(shared, topic.topic_id, asked, left, place) {
@@ -153,7 +176,8 @@ impl Pass {
         if left > 0 || self.bytes == 0 {
             let bytes_max = left.min(asked.bytes_max as usize);
             let slice = partition
-                .read_committed(asked.offset, bytes_max)
+                .log()
+                .read(asked.offset, high_watermark, bytes_max)
                 .map_err(|error| super::storage_error::read_refusal(&partition, &error))?;
             self.bytes += slice.records.len();
             if slice.resident {
@@ -166,8 +190,10 @@ impl Pass {
         Ok(result)
     }
 
-    fn is_enough(&self, request: &FetchRequest) -> bool {
-        self.has_errors || self.bytes >= request.bytes_min as usize || self.partitions.is_empty()
+    fn is_enough(&self, shared: &Shared, request: &FetchRequest) -> bool {
+        // More than may be sent cannot be waited for.
+        let wanted = (request.bytes_min as usize).min(bytes_max(shared, request));
+        self.has_errors || self.bytes >= wanted || self.partitions.is_empty()
     }
 
     fn all_resident(&self) -> bool {

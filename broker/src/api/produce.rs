@@ -20,6 +20,9 @@ use crate::partition::{Appended, Partition, PartitionAppendError};
 use crate::partitions::Refusal;
 use crate::shared::Shared;
 
+/// What a partition of a waiting request holds: its result and what it is waited for with.
+const PARTITION_BYTES: usize = 256;
+
 pub(crate) fn handle(shared: &Arc<Shared>, request: &ProduceRequest, reply: Reply) -> Answer {
     let now = shared.clock.now();
     let mut waits = Vec::new();
@@ -69,10 +72,12 @@ pub(crate) fn handle(shared: &Arc<Shared>, request: &ProduceRequest, reply: Repl
     }
     let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.into());
     let shared = Arc::clone(shared);
-    Answer::Later(Box::pin(async move {
+    let held = waits.len() * PARTITION_BYTES;
+    let answer = async move {
         let response = acknowledged(response, waits, deadline).await;
         reply.ok(&shared, &response)
-    }))
+    };
+    Answer::Later(Box::pin(answer), held)
 }
 
 /// An append that is not acknowledged yet.
@@ -90,9 +95,13 @@ async fn acknowledged(
     deadline: Instant,
 ) -> ProduceResponse {
     let notify = Arc::new(Notify::new());
-    let watches: Vec<_> = waits
-        .iter()
-        .map(|wait| wait.partition.watch(&notify))
+    // One that was appended to many times is waited for once.
+    let mut partitions: Vec<_> = waits.iter().map(|wait| &wait.partition).collect();
+    partitions.sort_unstable_by_key(|partition| Arc::as_ptr(partition));
+    partitions.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    let watches: Vec<_> = partitions
+        .into_iter()
+        .map(|partition| partition.watch(&notify))
         .collect();
     loop {
         waits.retain(|wait| {
