@@ -21,8 +21,8 @@ const KIND: Kind = *b"HWcp";
 const VERSION: u16 = 1;
 /// Distance of the two slots: a page, the unit in which a write may be torn.
 const SLOT_BYTES: u64 = 4096;
-/// Payload: eight 8-byte numbers and two 4-byte numbers.
-const PAYLOAD_BYTES: usize = 8 * 7 + 4 * 2;
+/// Payload: seven 8-byte numbers and four 4-byte numbers.
+const PAYLOAD_BYTES: usize = 8 * 7 + 4 * 4;
 const _: () = assert!(12 + PAYLOAD_BYTES + 4 <= 512, "a slot fits a sector");
 
 /// What had been synced, and where a scan goes on.
@@ -68,6 +68,10 @@ pub struct Checkpoint {
     pub high_watermark: Offset,
     /// Where recovery begins.
     pub recovery_point: RecoveryPoint,
+    /// CRC-32 of the entries of the offset index that the recovery point counts.
+    pub index_crc: u32,
+    /// CRC-32 of the entries of the time index that it counts.
+    pub time_index_crc: u32,
 }
 
 impl Default for Checkpoint {
@@ -78,6 +82,8 @@ impl Default for Checkpoint {
             log_start: Offset::ZERO,
             high_watermark: Offset::ZERO,
             recovery_point: RecoveryPoint::at_start(Offset::ZERO),
+            index_crc: 0,
+            time_index_crc: 0,
         }
     }
 }
@@ -97,8 +103,14 @@ impl Checkpoint {
             payload.extend_from_slice(&number.to_le_bytes());
         }
         payload.extend_from_slice(&point.max_timestamp_ms.unwrap_or(i64::MIN).to_le_bytes());
-        payload.extend_from_slice(&point.index_entries.to_le_bytes());
-        payload.extend_from_slice(&point.time_entries.to_le_bytes());
+        for number in [
+            point.index_entries,
+            point.time_entries,
+            self.index_crc,
+            self.time_index_crc,
+        ] {
+            payload.extend_from_slice(&number.to_le_bytes());
+        }
         small_file::wrap(KIND, VERSION, &payload)
     }
 
@@ -121,6 +133,7 @@ impl Checkpoint {
             index_entries: fields.u32()?,
             time_entries: fields.u32()?,
         };
+        let (index_crc, time_index_crc) = (fields.u32()?, fields.u32()?);
         fields.finish()?;
         if segment > point || log_start > point {
             return Err(SmallFileError::Content);
@@ -130,6 +143,8 @@ impl Checkpoint {
             log_start,
             high_watermark,
             recovery_point,
+            index_crc,
+            time_index_crc,
         })
     }
 }
@@ -209,6 +224,8 @@ mod tests {
                 index_entries: 3,
                 time_entries: 1,
             },
+            index_crc: 77,
+            time_index_crc: 88,
         }
     }
 

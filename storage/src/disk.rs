@@ -16,7 +16,13 @@ use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
-use crate::map::Map;
+use crate::map::{Map, MapWriter};
+
+/// Appends from this size on are written, not copied into the map. A write of whole pages takes no
+/// zeroed pages, lands in large folios and leaves nothing mapped dirty for a sync to clean: measured
+/// at 0.17 CPU seconds a GB against 0.30 for prefaulting and copying. Below it the system call and
+/// the partial pages cost more than a copy into pages that are present already.
+pub(crate) const WRITE_BYTES_MIN: usize = 32 << 10;
 
 /// One name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +70,12 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn map(&self, length: usize, published: usize) -> io::Result<Arc<Map>>;
     /// Maps the first `length` bytes of a file that does not change any more.
     fn map_finished(&self, length: usize) -> io::Result<Arc<Map>>;
+    /// Puts bytes behind the published end of a map of this file, where there is space for them.
+    /// Nobody sees them before they are published. After an error they may be there in part.
+    fn store(&self, writer: &mut MapWriter, bytes: &[u8]) -> io::Result<()> {
+        writer.stage(bytes);
+        Ok(())
+    }
     /// Makes a range of a map of this file durable.
     fn sync_mapped(&self, map: &Map, range: Range<usize>) -> io::Result<()>;
     /// Makes all bytes of the file durable, and its size.
@@ -203,6 +215,15 @@ impl DiskFile for FsFile {
 
     fn map_finished(&self, length: usize) -> io::Result<Arc<Map>> {
         Map::of_finished_file(&self.0, length)
+    }
+
+    fn store(&self, writer: &mut MapWriter, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() < WRITE_BYTES_MIN {
+            writer.stage(bytes);
+            return Ok(());
+        }
+        // The page cache is one: what is written to the file is what the map shows.
+        self.0.write_all_at(bytes, writer.position() as u64)
     }
 
     fn sync_mapped(&self, map: &Map, range: Range<usize>) -> io::Result<()> {

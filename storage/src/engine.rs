@@ -15,7 +15,7 @@ use crate::epoch_checkpoint::EpochCache;
 use crate::error::{IoError, OfflineReason, OpenError, StorageError};
 use crate::identity::{self, ClosedLog, ClosedLogs, DirId, Identity};
 use crate::layout;
-use crate::log::{Log, LogParts};
+use crate::log::{IndexWritten, Log, LogParts};
 use crate::options::{Durability, EngineOptions, LogOptions};
 use crate::partition_meta::{self, PartitionMeta};
 use crate::recovery::{Recovery, RecoveryReport};
@@ -221,7 +221,7 @@ impl Engine {
                     epochs: EpochCache::default(),
                     checkpoint: Checkpoint::default(),
                     end: highwater_protocol::ids::Offset::ZERO,
-                    index_written: Default::default(),
+                    index_written: IndexWritten::default(),
                     dirty: false,
                 };
                 let log = Log::new(&self.shared, parts);
@@ -482,7 +482,8 @@ impl Drop for Engine {
 
 /// Makes durable what a recovery found, where that must not wait.
 fn after_recovery(log: &Arc<Log>, report: &RecoveryReport, synced: bool) -> Result<(), OpenError> {
-    if report.clean || (log.end() == log.durable_end() && !report.was_poisoned) {
+    let is_dirty = log.sync.lock().checkpoint_dirty;
+    if report.clean || (log.end() == log.durable_end() && !report.was_poisoned && !is_dirty) {
         return Ok(());
     }
     if synced || report.was_poisoned {
@@ -528,7 +529,8 @@ impl Log {
         }
         drop(writer);
         self.go_offline(OfflineReason::Closed);
-        let last = list.last();
+        // One that was begun and not written is not found again.
+        let last = list.iter().rev().find(|segment| segment.log_bytes() > 0);
         let (last_segment, last_segment_bytes) =
             last.map_or((end, 0), |last| (last.base, last.log_bytes()));
         Ok(Some(ClosedLog {

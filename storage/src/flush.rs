@@ -22,13 +22,14 @@ use crate::background::FlushReason;
 use crate::checkpoint::{self, RecoveryPoint};
 use crate::error::{IoError, OfflineReason, StorageError};
 use crate::layout::{self, SegmentFileKind};
-use crate::log::{Log, SyncState};
+use crate::log::{IndexWritten, Log, SyncState};
 use crate::seal::Seal;
 use crate::segment::{Segment, SegmentIndex};
 use crate::small_file;
 use crate::stats::count;
 use crate::tail::to_usize;
 use crate::time_index::IndexBuilder;
+use crate::{offset_index, time_index};
 
 /// A requested sync writes the checkpoint when the last one is older than this.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -183,7 +184,7 @@ impl Log {
     }
 
     /// Makes the epochs durable. Before the recovery point moves past the start of one.
-    pub(crate) fn write_epochs(&self, _sync: &mut SyncState) -> Result<(), IoError> {
+    pub(crate) fn write_epochs(&self, _sync: &mut SyncState) -> Result<(), StorageError> {
         let epochs = {
             let mut writer = self.writer.lock();
             writer.epochs_dirty = false;
@@ -194,7 +195,16 @@ impl Log {
         if answer.is_err() {
             self.writer.lock().epochs_dirty = true;
         }
-        answer
+        answer.map_err(|error| self.failed(error))
+    }
+
+    /// A full disk is an answer, and the operation may be tried again. After any other failure the
+    /// state on the disk is not known, and the log goes offline.
+    pub(crate) fn failed(&self, error: IoError) -> StorageError {
+        if error.is_disk_full() {
+            return StorageError::Io(error);
+        }
+        StorageError::Offline(self.go_offline(OfflineReason::Io(error)))
     }
 
     /// Writes index entries up to the point, then the checkpoint.
@@ -202,17 +212,29 @@ impl Log {
         &self,
         sync: &mut SyncState,
         point: RecoveryPoint,
+    ) -> Result<(), StorageError> {
+        self.write_checkpoint_file(sync, point)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn write_checkpoint_file(
+        &self,
+        sync: &mut SyncState,
+        mut point: RecoveryPoint,
     ) -> Result<(), IoError> {
-        self.write_index_entries(sync, &point)?;
+        if point.offset < self.log_start() {
+            point = RecoveryPoint::at_start(self.log_start());
+        }
+        if point != sync.checkpoint.recovery_point {
+            let (index_crc, time_index_crc) = self.write_index_entries(sync, &point)?;
+            sync.checkpoint.index_crc = index_crc;
+            sync.checkpoint.time_index_crc = time_index_crc;
+            sync.checkpoint.recovery_point = point;
+        }
         let path = self.dir.join(layout::CHECKPOINT);
         sync.checkpoint.sequence += 1;
         sync.checkpoint.log_start = self.log_start();
         sync.checkpoint.high_watermark = self.high_watermark_checkpoint();
-        let mut point = point;
-        if point.offset < sync.checkpoint.log_start {
-            point = RecoveryPoint::at_start(sync.checkpoint.log_start);
-        }
-        sync.checkpoint.recovery_point = point;
         let first = sync.last_checkpoint.is_none();
         checkpoint::write(self.shared.disk(), &path, &sync.checkpoint)?;
         if first {
@@ -226,47 +248,64 @@ impl Log {
         Ok(())
     }
 
-    /// Appends to the index files what the active segment got since they were written last.
+    /// Appends to the index files what the last segment got since they were written last, as far as
+    /// the point counts. Returns the checksums of the entries that it counts.
     fn write_index_entries(
         &self,
         sync: &mut SyncState,
         point: &RecoveryPoint,
-    ) -> Result<(), IoError> {
+    ) -> Result<(u32, u32), IoError> {
         let list = self.segment_list();
-        let Some(segment) = list.last().filter(|last| last.base == point.segment) else {
-            return Ok(());
+        let last = list
+            .last()
+            .filter(|last| last.base == point.segment && point.position > 0);
+        let Some(segment) = last else {
+            return Ok((0, 0));
         };
-        if sync.index_written.0 != segment.base {
-            sync.index_written = (segment.base, 0, 0);
+        if sync.index_written.segment != segment.base {
+            sync.index_written = IndexWritten {
+                segment: segment.base,
+                ..IndexWritten::default()
+            };
         }
-        let (_, offsets_done, times_done) = sync.index_written;
-        let Some((offsets, times)) = segment.index_since(offsets_done, times_done) else {
-            return Ok(());
+        let written = &mut sync.index_written;
+        let Some((offsets, times)) = segment.index_since(written.offsets.0, written.times.0) else {
+            return Ok((0, 0));
         };
         let disk = self.shared.disk();
-        for (kind, done, bytes) in [
-            (SegmentFileKind::Index, offsets_done, &offsets),
-            (SegmentFileKind::TimeIndex, times_done, &times),
+        for (kind, written, bytes, counted) in [
+            (
+                SegmentFileKind::Index,
+                &mut written.offsets,
+                &offsets,
+                point.index_entries as usize * offset_index::ENTRY_BYTES,
+            ),
+            (
+                SegmentFileKind::TimeIndex,
+                &mut written.times,
+                &times,
+                point.time_entries as usize * time_index::ENTRY_BYTES,
+            ),
         ] {
+            // Appends go on meanwhile; what they add belongs to a later point.
+            let bytes = &bytes[..counted.saturating_sub(written.0).min(bytes.len())];
             if bytes.is_empty() {
                 continue;
             }
             let path = segment.path(kind);
             // What an earlier segment of the same name left is not continued.
-            let file = if done == 0 {
+            let file = if written.0 == 0 {
                 disk.create(&path)
             } else {
                 disk.open(&path)
             };
-            file.and_then(|file| file.write_all_at(bytes, done as u64))
+            file.and_then(|file| file.write_all_at(bytes, written.0 as u64))
                 .map_err(IoError::on("write", &path))?;
+            written.0 += bytes.len();
+            written.1.update(bytes);
         }
-        sync.index_written = (
-            segment.base,
-            offsets_done + offsets.len(),
-            times_done + times.len(),
-        );
-        Ok(())
+        let crc = |written: &(usize, crc32fast::Hasher)| written.1.clone().finalize();
+        Ok((crc(&written.offsets), crc(&written.times)))
     }
 
     // ---- seals ----
@@ -334,6 +373,7 @@ impl Log {
             max_timestamp_ms: segment.max_timestamp_ms().unwrap_or(0),
             last_epoch: LeaderEpoch::new(segment.last_epoch.load(Ordering::Relaxed)),
             log_crc,
+            index_interval_bytes: self.writer.lock().options.index_interval_bytes,
             index_bytes: length(&offsets),
             index_crc: crc32fast::hash(&offsets),
             time_index_bytes: length(&times),

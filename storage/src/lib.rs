@@ -11,7 +11,7 @@
 //! - `offset_index`, `time_index`, `seal`, `checkpoint`, `epoch_checkpoint`,
 //!   `partition_meta` the other files; `small_file` how small ones are replaced; `layout` names
 //! - `recovery` opening after a crash, `scan` verifying batches
-//! - `disk` the seam to the file system
+//! - `disk` the seam to the file system, `sim_disk` one that loses power
 
 mod background;
 pub mod checkpoint;
@@ -33,6 +33,7 @@ pub mod retention;
 mod scan;
 mod seal;
 mod segment;
+pub mod sim_disk;
 mod small_file;
 mod stats;
 mod tail;
@@ -55,3 +56,6 @@ pub use seal::Seal;
 pub use small_file::SmallFileError;
 pub use stats::{EngineStats, SYNC_LATENCY_BOUNDS_US};
 pub use trim::RetentionOutcome;
+
+#[cfg(test)]
+mod model_tests;

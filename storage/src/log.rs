@@ -83,8 +83,34 @@ pub(crate) struct SyncState {
     /// The checkpoint differs from its file.
     pub(crate) checkpoint_dirty: bool,
     pub(crate) last_checkpoint: Option<std::time::Instant>,
-    /// Which segment's index files were written how far, in bytes.
-    pub(crate) index_written: (Offset, usize, usize),
+    pub(crate) index_written: IndexWritten,
+}
+
+/// How far the index files of the last segment were written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct IndexWritten {
+    /// Base offset of the segment.
+    pub(crate) segment: Offset,
+    /// Bytes in the file of the offset index, and their checksum.
+    pub(crate) offsets: (usize, crc32fast::Hasher),
+    /// The same of the time index.
+    pub(crate) times: (usize, crc32fast::Hasher),
+}
+
+impl IndexWritten {
+    /// The files hold exactly these entries.
+    pub(crate) fn of(segment: Offset, index: &IndexBuilder) -> Self {
+        let summed = |bytes: &[u8]| {
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(bytes);
+            (bytes.len(), crc)
+        };
+        Self {
+            segment,
+            offsets: summed(&index.offsets),
+            times: summed(&index.times),
+        }
+    }
 }
 
 /// The log of one partition.
@@ -131,7 +157,7 @@ pub(crate) struct LogParts {
     pub(crate) epochs: EpochCache,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) end: Offset,
-    pub(crate) index_written: (Offset, usize, usize),
+    pub(crate) index_written: IndexWritten,
     /// The files of epochs or checkpoint do not say what is in memory.
     pub(crate) dirty: bool,
 }
@@ -459,7 +485,18 @@ impl Log {
             .expect("make_room leaves an active segment");
 
         let start = active.position;
-        let copy = active.writer.stage(batches);
+        active.tail.note_append(bytes);
+        active
+            .tail
+            .file
+            .store(&mut active.writer, batches)
+            .map_err(|source| IoError {
+                action: "append to",
+                path: active.segment.path(SegmentFileKind::Log),
+                source,
+            })
+            .map_err(|error| self.refused(error, bytes))?;
+        let copy = active.writer.tail(batches.len());
         for place in &mut writer.places {
             let at = to_usize(place.position);
             if stamped {
@@ -767,7 +804,7 @@ impl Log {
         let mut next_at = next_at;
         if next_at.is_some_and(|at| tail.map.published() as u64 >= at) {
             next_at = None;
-            prepared = self.prepare_segment(capacity);
+            prepared = self.prepare_segment(capacity, tail.has_large_appends());
         }
         if let Some(prepared) = prepared {
             let mut writer = self.writer.lock();
@@ -783,7 +820,7 @@ impl Log {
     }
 
     /// A file for the next segment, if there is space for it.
-    fn prepare_segment(&self, capacity: u64) -> Option<Prepared> {
+    fn prepare_segment(&self, capacity: u64, large_appends: bool) -> Option<Prepared> {
         let path = self
             .dir
             .join(layout::prepared_name(self.shared.next_prepared_number()));
@@ -791,6 +828,9 @@ impl Log {
         let first = sizes.prefault_ahead.min(capacity);
         match Tail::create(self.shared.disk(), &path, capacity, first, sizes, true) {
             Ok(tail) => {
+                if large_appends {
+                    tail.note_append(u64::MAX);
+                }
                 if let Err(error) = tail.prepare(&path, None) {
                     tracing::warn!(%error, "cannot prepare the next segment");
                 }

@@ -10,7 +10,8 @@
 //! The invariants that every block below leans on:
 //!
 //! - **M1** Bytes before `published` never change again while the map lives. `published` only grows
-//!   ([`MapWriter::publish`]), and the one [`MapWriter`] of a map writes at or behind it.
+//!   ([`MapWriter::publish`]), and only who holds the one [`MapWriter`] of a map writes at or behind
+//!   it: through the map, or through the file while it holds no slice of the map.
 //! - **M2** `published <= writable <= length`, checked where each is set.
 //! - **M3** The file behind the map is never made shorter than `published` while the map lives, and
 //!   nobody else writes to it: the directory lock keeps other processes of ours out, and the
@@ -279,6 +280,12 @@ impl MapWriter {
         (!map.has_writer.swap(true, Ordering::AcqRel)).then(|| Self {
             map: Arc::clone(map),
         })
+    }
+
+    /// The published end: where the next byte goes.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.map.published.load(Ordering::Relaxed)
     }
 
     /// The next `length` bytes behind the published end, to be filled.

@@ -24,7 +24,7 @@ use crate::epoch_checkpoint::EpochCache;
 use crate::error::{Damage, DamageKind, IoError, OpenError};
 use crate::identity::ClosedLog;
 use crate::layout::{self, SegmentFileKind, parse_segment_name, segment_path};
-use crate::log::{Log, LogParts};
+use crate::log::{IndexWritten, Log, LogParts};
 use crate::options::LogOptions;
 use crate::partition_meta::PartitionMeta;
 use crate::scan::{ScanStart, look_behind, scan};
@@ -77,6 +77,15 @@ struct Found {
     seal: Option<Seal>,
 }
 
+/// What the small files say.
+struct Known {
+    checkpoint: Checkpoint,
+    /// Everything before it had been synced, by the checkpoint or by a seal.
+    point: RecoveryPoint,
+    /// `None`: the file is lost, and they have to be found in the batches.
+    epochs: Option<EpochCache>,
+}
+
 /// The result while it grows.
 struct Progress {
     segments: Vec<Arc<Segment>>,
@@ -84,9 +93,20 @@ struct Progress {
     expected: Offset,
     epoch: Option<LeaderEpoch>,
     report: RecoveryReport,
-    index_written: (Offset, usize, usize),
+    index_written: IndexWritten,
     /// The rest of the segments is not part of the log.
     cut: bool,
+}
+
+impl Progress {
+    /// Takes the epochs that began in a part of the log from their file.
+    fn take_epochs(&mut self, known: &EpochCache, from: Offset, to: Offset) {
+        for (epoch, start) in known.entries() {
+            if *start >= from && *start < to {
+                self.epochs.assign(*epoch, *start);
+            }
+        }
+    }
 }
 
 impl Recovery<'_> {
@@ -121,7 +141,16 @@ impl Recovery<'_> {
         if let Some(first) = found.first().filter(|first| first.base > log_start) {
             return Err(self.missing(log_start, first.base, point.offset).into());
         }
-        let rebuild_epochs = epochs.is_none() && !found.is_empty();
+        let epochs = if found.is_empty() {
+            Some(epochs.unwrap_or_default())
+        } else {
+            epochs
+        };
+        let known = Known {
+            checkpoint,
+            point,
+            epochs,
+        };
         let mut progress = Progress {
             segments: Vec::with_capacity(found.len()),
             epochs: EpochCache::default(),
@@ -131,16 +160,18 @@ impl Recovery<'_> {
                 was_poisoned,
                 ..RecoveryReport::default()
             },
-            index_written: (Offset::ZERO, 0, 0),
+            index_written: IndexWritten::default(),
             cut: false,
         };
-        let known_epochs = epochs.unwrap_or_default();
-        self.take_segments(&found, &point, rebuild_epochs, &known_epochs, &mut progress)?;
+        if let Some(epochs) = &known.epochs {
+            progress.take_epochs(epochs, Offset::ZERO, progress.expected);
+        }
+        self.take_segments(&found, &known, &mut progress)?;
         if progress.expected < point.offset || progress.expected < log_start {
             let at = progress.expected;
             return Err(self.missing(at, at, point.offset.max(log_start)).into());
         }
-        self.finish(checkpoint, point, &known_epochs, progress)
+        self.finish(known, progress)
     }
 
     /// Lists the directory and removes leftovers of unfinished operations.
@@ -220,12 +251,8 @@ impl Recovery<'_> {
     }
 
     fn remove_segment(&self, base: Offset) -> Result<(), OpenError> {
-        for kind in [
-            SegmentFileKind::Seal,
-            SegmentFileKind::TimeIndex,
-            SegmentFileKind::Index,
-            SegmentFileKind::Log,
-        ] {
+        // The batches first, as in a removal that is not interrupted.
+        for kind in SegmentFileKind::ALL {
             remove_if_there(self.disk(), &self.path(base, kind))?;
         }
         Ok(())
@@ -235,11 +262,10 @@ impl Recovery<'_> {
     fn take_segments(
         &self,
         found: &[Found],
-        point: &RecoveryPoint,
-        rebuild_epochs: bool,
-        known_epochs: &EpochCache,
+        known: &Known,
         progress: &mut Progress,
     ) -> Result<(), OpenError> {
+        let point = &known.point;
         for (n, segment) in found.iter().enumerate() {
             if segment.base != progress.expected || progress.cut {
                 if progress.expected < point.offset {
@@ -253,18 +279,9 @@ impl Recovery<'_> {
             let next_base = found.get(n + 1).map(|next| next.base);
             match segment.seal {
                 Some(seal) if next_base.is_none_or(|next| next == seal.end_offset) => {
-                    self.take_sealed(segment, seal, rebuild_epochs, progress)?;
+                    self.take_sealed(segment, seal, known, progress)?;
                 }
-                _ => {
-                    self.take_unsealed(
-                        segment,
-                        next_base,
-                        point,
-                        rebuild_epochs,
-                        known_epochs,
-                        progress,
-                    )?;
-                }
+                _ => self.take_unsealed(segment, next_base, known, progress)?,
             }
         }
         Ok(())
@@ -282,6 +299,9 @@ impl Recovery<'_> {
             progress.report.removed_segments += 1;
             self.remove_segment(segment.base)?;
         }
+        self.disk()
+            .sync_dir(self.dir)
+            .map_err(IoError::on("sync", self.dir))?;
         Ok(())
     }
 
@@ -290,7 +310,7 @@ impl Recovery<'_> {
         &self,
         found: &Found,
         seal: Seal,
-        rebuild_epochs: bool,
+        known: &Known,
         progress: &mut Progress,
     ) -> Result<(), OpenError> {
         let path = self.path(found.base, SegmentFileKind::Log);
@@ -316,8 +336,9 @@ impl Recovery<'_> {
             file.set_len(seal.log_bytes)
                 .map_err(IoError::on("cut", &path))?;
         }
-        if rebuild_epochs {
-            self.epochs_of_sealed(found.base, &seal, progress)?;
+        match &known.epochs {
+            Some(epochs) => progress.take_epochs(epochs, found.base, seal.end_offset),
+            None => self.epochs_of_sealed(found.base, &seal, progress)?,
         }
         let state = SegmentState {
             end_offset: seal.end_offset,
@@ -388,21 +409,19 @@ impl Recovery<'_> {
         &self,
         found: &Found,
         next_base: Option<Offset>,
-        point: &RecoveryPoint,
-        rebuild_epochs: bool,
-        known_epochs: &EpochCache,
+        known: &Known,
         progress: &mut Progress,
     ) -> Result<(), OpenError> {
+        let point = &known.point;
         let path = self.path(found.base, SegmentFileKind::Log);
         let file = self
             .disk()
             .open(&path)
             .map_err(IoError::on("open", &path))?;
-        let resumed = if rebuild_epochs {
-            None
-        } else {
-            self.resume_point(found, point)
-        };
+        let resumed = known.epochs.as_ref().and_then(|epochs| {
+            self.resume_point(found, &known.checkpoint, point)
+                .map(|index| (index, epochs))
+        });
         let (mut index, mut newest, mut start) = (
             IndexBuilder::default(),
             None,
@@ -415,27 +434,22 @@ impl Recovery<'_> {
             },
         );
         match resumed {
-            Some(resumed) => {
+            Some((resumed, epochs)) => {
                 start.position = point.position;
                 start.offset = point.offset;
-                start.epoch = known_epochs
+                let before = epochs
                     .entries()
                     .iter()
                     .rev()
-                    .find(|(_, from)| *from < point.offset)
-                    .map(|(epoch, _)| *epoch)
-                    .or(progress.epoch);
+                    .find(|(_, from)| *from < point.offset);
+                start.epoch = before.map(|(epoch, _)| *epoch).or(progress.epoch);
                 newest = point.max_timestamp_ms;
                 index = resumed;
             }
             None => progress.report.index_rebuilt |= found.base < point.offset,
         }
-        if !rebuild_epochs {
-            for (epoch, from) in known_epochs.entries() {
-                if *from < start.offset && *from >= found.base {
-                    progress.epochs.assign(*epoch, *from);
-                }
-            }
+        if let Some(epochs) = &known.epochs {
+            progress.take_epochs(epochs, found.base, start.offset);
         }
         let kept_entries = index.clone();
         let interval = self.options.index_interval_bytes;
@@ -495,12 +509,13 @@ impl Recovery<'_> {
             return Ok(());
         }
         let first = first_header(&*file).map_err(IoError::on("read", &path))?;
-        let synced_bytes = if point.segment == found.base {
+        let synced_bytes = if end.offset <= point.offset {
+            end.position
+        } else if point.segment == found.base {
             point.position
         } else {
             0
         };
-        let written = (kept_entries.offsets.len(), kept_entries.times.len());
         let state = SegmentState {
             end_offset: end.offset,
             log_bytes: end.position,
@@ -515,7 +530,7 @@ impl Recovery<'_> {
             .push(Segment::new(Arc::from(self.dir), found.base, state));
         progress.expected = end.offset;
         progress.epoch = last_epoch;
-        progress.index_written = (found.base, written.0, written.1);
+        progress.index_written = IndexWritten::of(found.base, &kept_entries);
         Ok(())
     }
 
@@ -543,11 +558,20 @@ impl Recovery<'_> {
             );
         }
         file.set_len(position).map_err(IoError::on("cut", path))?;
+        if leftover.bytes > 0 {
+            // Or it comes back with the next power loss, behind records that were appended since.
+            file.sync_data().map_err(IoError::on("sync", path))?;
+        }
         Ok(())
     }
 
     /// The index up to the recovery point, when it can be continued from there.
-    fn resume_point(&self, found: &Found, point: &RecoveryPoint) -> Option<IndexBuilder> {
+    fn resume_point(
+        &self,
+        found: &Found,
+        checkpoint: &Checkpoint,
+        point: &RecoveryPoint,
+    ) -> Option<IndexBuilder> {
         if point.segment != found.base || point.position == 0 || point.position > found.file_bytes {
             return None;
         }
@@ -573,7 +597,9 @@ impl Recovery<'_> {
         )?;
         let sane = offset_index::sane_entries(&offsets, point.position)
             == point.index_entries as usize
-            && time_index::sane_entries(&times) == point.time_entries as usize;
+            && time_index::sane_entries(&times) == point.time_entries as usize
+            && crc32fast::hash(&offsets) == checkpoint.index_crc
+            && crc32fast::hash(&times) == checkpoint.time_index_crc;
         sane.then(|| IndexBuilder::resume(offsets, times))
     }
 
@@ -590,19 +616,34 @@ impl Recovery<'_> {
     /// Puts the log together and makes durable what has to be.
     fn finish(
         &self,
-        mut checkpoint: Checkpoint,
-        point: RecoveryPoint,
-        known_epochs: &EpochCache,
+        known: Known,
         progress: Progress,
     ) -> Result<(Arc<Log>, RecoveryReport), OpenError> {
+        let Known {
+            mut checkpoint,
+            point,
+            epochs: known_epochs,
+        } = known;
+        let known_epochs = known_epochs.unwrap_or_default();
         let Progress {
             segments,
-            epochs: scanned,
+            mut epochs,
             expected: end,
             mut report,
+            index_written,
             ..
         } = progress;
-        let epochs = self.join_epochs(known_epochs, &scanned, &segments, end);
+        // An epoch that began at the very end and has no record is known from its file only.
+        for (epoch, start) in known_epochs
+            .entries()
+            .iter()
+            .filter(|(_, start)| *start == end)
+        {
+            if epochs.latest().is_none_or(|latest| latest < *epoch) {
+                epochs.assign(*epoch, *start);
+            }
+        }
+        epochs.truncate_prefix(checkpoint.log_start);
         checkpoint.recovery_point = point;
         checkpoint.high_watermark = checkpoint.high_watermark.min(end);
         report.segments = segments.len();
@@ -617,7 +658,11 @@ impl Recovery<'_> {
                         .map_or((end, 0), |last| (last.base, last.log_bytes()))
                         == (closed.last_segment, closed.last_segment_bytes)
             });
-        let dirty = epochs != *known_epochs || report.cut_bytes > 0 || report.removed_segments > 0;
+        // A start of the log that was read from the page cache only must not go back later.
+        let dirty = epochs != known_epochs
+            || report.cut_bytes > 0
+            || report.removed_segments > 0
+            || (!report.clean && checkpoint.log_start > Offset::ZERO);
         let log = Log::new(
             self.shared,
             LogParts {
@@ -628,38 +673,12 @@ impl Recovery<'_> {
                 epochs,
                 checkpoint,
                 end,
-                index_written: progress.index_written,
+                index_written,
                 dirty,
             },
         );
         log.check();
         Ok((log, report))
-    }
-
-    /// Epochs before the scanned part from their file, those in it from the batches, and those
-    /// that began at the very end, without a record, from the file again.
-    fn join_epochs(
-        &self,
-        known: &EpochCache,
-        scanned: &EpochCache,
-        segments: &[Arc<Segment>],
-        end: Offset,
-    ) -> EpochCache {
-        let unsealed = segments.iter().find(|segment| !segment.is_sealed());
-        let from = unsealed.map_or(end, |segment| segment.base);
-        let mut epochs = EpochCache::default();
-        for (epoch, start) in known.entries().iter().filter(|(_, start)| *start < from) {
-            epochs.assign(*epoch, *start);
-        }
-        for (epoch, start) in scanned.entries() {
-            epochs.assign(*epoch, *start);
-        }
-        for (epoch, start) in known.entries().iter().filter(|(_, start)| *start == end) {
-            if epochs.latest().is_none_or(|latest| latest < *epoch) {
-                epochs.assign(*epoch, *start);
-            }
-        }
-        epochs
     }
 
     /// A log that was closed in order must end with a valid batch.

@@ -31,6 +31,8 @@ pub struct Seal {
     pub last_epoch: LeaderEpoch,
     /// CRC-32 (IEEE) of the bytes of batches.
     pub log_crc: u32,
+    /// Bytes of batches between two entries of its offset index, to rebuild it in the same way.
+    pub index_interval_bytes: u32,
     /// Bytes of its offset index.
     pub index_bytes: u32,
     /// CRC-32 of them.
@@ -52,6 +54,7 @@ impl Seal {
         for number in [
             self.last_epoch.get(),
             self.log_crc,
+            self.index_interval_bytes,
             self.index_bytes,
             self.index_crc,
             self.time_index_bytes,
@@ -75,6 +78,7 @@ impl Seal {
             max_timestamp_ms: fields.i64()?,
             last_epoch: LeaderEpoch::new(fields.u32()?),
             log_crc: fields.u32()?,
+            index_interval_bytes: fields.u32()?,
             index_bytes: fields.u32()?,
             index_crc: fields.u32()?,
             time_index_bytes: fields.u32()?,
@@ -125,6 +129,7 @@ mod tests {
             max_timestamp_ms: -3,
             last_epoch: LeaderEpoch::new(2),
             log_crc: 1,
+            index_interval_bytes: 4096,
             index_bytes: 16,
             index_crc: 2,
             time_index_bytes: 12,

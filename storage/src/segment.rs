@@ -334,6 +334,20 @@ impl Segment {
         }
     }
 
+    /// Lets go of the map if nobody else has it. Says whether there is none any more; one that is
+    /// opened later covers the present length only.
+    pub(crate) fn release_map(&self) -> bool {
+        let mut content = self.content.write();
+        if content
+            .as_ref()
+            .is_some_and(|map| Arc::strong_count(map) > 1)
+        {
+            return false;
+        }
+        *content = None;
+        true
+    }
+
     /// Whether a range was written by this process not long ago, so that it is in memory.
     pub(crate) fn is_hot(&self, range: std::ops::Range<u64>) -> bool {
         const RECENT: u64 = 64 << 20;
@@ -395,7 +409,7 @@ impl Segment {
         }
         let path = self.path(SegmentFileKind::Index);
         tracing::warn!(path = %path.display(), "index does not fit its seal; rebuilt in memory");
-        self.rebuild_index(map, seal.log_bytes, DEFAULT_INTERVAL)
+        self.rebuild_index(map, seal.log_bytes, seal.index_interval_bytes)
             .map(MappedIndex::Rebuilt)
     }
 
@@ -433,8 +447,6 @@ impl Segment {
     }
 }
 
-/// Distance of index entries that are made because a file was lost.
-const DEFAULT_INTERVAL: u32 = 4096;
 /// How much is brought in at once when headers are read one after the other.
 const WALK_STEP: u64 = 16 << 10;
 

@@ -9,11 +9,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, WRITE_BYTES_MIN};
 use crate::error::{IoError, is_disk_full};
 use crate::map::Map;
 
@@ -38,6 +38,8 @@ pub(crate) struct Tail {
     sizes: Sizes,
     /// The log is known to be busy: no small beginnings.
     busy: bool,
+    /// Recent appends were large ones, which are written and need no pages made present.
+    large_appends: AtomicBool,
     /// Held while the file changes its size.
     space: Mutex<Space>,
     /// End of the space the file has. Only grows until the tail is closed.
@@ -102,6 +104,7 @@ impl Tail {
             map,
             sizes,
             busy,
+            large_appends: AtomicBool::new(false),
             space: Mutex::new(Space { closed: false }),
             allocated: AtomicU64::new(published),
             prefaulted: AtomicU64::new(published),
@@ -121,6 +124,9 @@ impl Tail {
 
     /// How far beyond `position` pages should be present.
     fn prefault_window(&self, position: u64) -> u64 {
+        if self.has_large_appends() {
+            return 0;
+        }
         let most = self.sizes.prefault_ahead;
         if self.busy { most } else { position.min(most) }
     }
@@ -133,6 +139,23 @@ impl Tail {
     /// Whether the file has space up to `end`.
     pub(crate) fn has_room(&self, end: u64) -> bool {
         end <= self.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Whether recent appends were written rather than copied into the map.
+    pub(crate) fn has_large_appends(&self) -> bool {
+        self.large_appends.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of the size of an append. The first small one after large ones wakes the
+    /// background thread, so that those after it find their pages.
+    pub(crate) fn note_append(&self, bytes: u64) {
+        let large = bytes >= WRITE_BYTES_MIN as u64;
+        if large != self.has_large_appends() {
+            self.large_appends.store(large, Ordering::Relaxed);
+            if !large {
+                self.wake_at.store(0, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Whether the background thread is to be told that the published end is at `end`; at most once
@@ -203,7 +226,7 @@ impl Tail {
         if allocated < self.capacity() {
             next = next.min(allocated.saturating_sub(self.allocation_ahead(published) / 2));
         }
-        if prefaulted < allocated {
+        if prefaulted < allocated && !self.has_large_appends() {
             next = next.min(prefaulted.saturating_sub(self.prefault_window(published) / 2));
         }
         // At least a page further, so that a full disk does not make every append wake us.

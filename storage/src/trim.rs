@@ -65,10 +65,12 @@ impl Log {
         }
         let old_start = self.start.fetch_max(to.get(), Ordering::AcqRel);
         let point = sync.checkpoint.recovery_point;
-        if let Err(error) = self.write_checkpoint(sync, point) {
-            // Not durable, so it did not happen.
+        // Twice, for both slots: with one of them damaged the start must not go back either.
+        let written = self.write_checkpoint(sync, point);
+        if let Err(error) = written.and_then(|()| self.write_checkpoint(sync, point)) {
+            // Not known to be durable, so it did not happen.
             self.start.store(old_start, Ordering::Release);
-            return Err(error.into());
+            return Err(error);
         }
         if self.epochs.write().truncate_prefix(to) {
             self.writer.lock().epochs_dirty = true;
@@ -118,13 +120,8 @@ impl Log {
 
     /// Unlinks the files of a segment. One that stays is removed by the next start.
     fn remove_files(&self, segment: &Segment) {
-        // The batches last: a log file without seal is still a segment, the other way round not.
-        for kind in [
-            SegmentFileKind::Seal,
-            SegmentFileKind::TimeIndex,
-            SegmentFileKind::Index,
-            SegmentFileKind::Log,
-        ] {
+        // The batches first: without its seal, a segment that was cut would show again what was cut.
+        for kind in SegmentFileKind::ALL {
             let path = segment.path(kind);
             match self.shared.disk().remove_file(&path) {
                 Ok(()) => {}
@@ -160,6 +157,8 @@ impl Log {
             // Forgets an epoch of its own that has no record.
             return self.truncate_epochs(&mut sync, to).map(|()| end);
         }
+        // A seal says that everything up to it is durable, and the cut ends in a seal.
+        self.sync_locked(&mut sync, FlushReason::Timer)?;
         let cut = self.find_cut(to).map_err(|error| self.cannot_cut(error))?;
         let mut writer = self.writer.lock();
         if self.end() != end {
@@ -222,18 +221,15 @@ impl Log {
         disk.sync_dir(&self.dir)
             .map_err(IoError::on("sync", &self.dir))?;
         if let Some(kept) = &cut.kept {
-            // What is kept has to be durable before a seal says so.
-            if kept.segment.synced_bytes.load(Ordering::Acquire) < kept.log_bytes {
+            self.seal_segment(&kept.segment)?;
+            if kept.segment.release_map() {
+                // Nobody reads what was cut, so its space can be given back now.
                 let path = kept.segment.path(SegmentFileKind::Log);
                 let file = disk.open(&path).map_err(IoError::on("open", &path))?;
-                file.sync_data().map_err(IoError::on("sync", &path))?;
+                file.set_len(kept.log_bytes)
+                    .map_err(IoError::on("cut", &path))?;
             }
-            kept.segment
-                .synced_bytes
-                .store(kept.log_bytes, Ordering::Release);
-            self.seal_segment(&kept.segment)?;
         }
-        self.durable.fetch_max(cut.end.get(), Ordering::AcqRel);
         Ok(())
     }
 

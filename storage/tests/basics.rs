@@ -1,5 +1,7 @@
 //! A log on the real file system: what it is asked for and what it leaves behind.
 
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! What several tests of the storage crate need.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 #![allow(dead_code, reason = "each test uses its own part")]
 
 use highwater_protocol::batch_builder::BatchBuilder;
