@@ -52,6 +52,10 @@ const HALF_CLOSED_MAX: Duration = Duration::from_secs(10);
 /// Closing waits this long for the client to take note of the last answer.
 const LINGER_MAX: Duration = Duration::from_millis(200);
 
+/// When the broker stops, what clients sent before they could know is answered: it has this long to
+/// arrive.
+const DRAIN_GRACE: Duration = Duration::from_millis(20);
+
 /// Until Hello a frame is small: a stranger gets no memory.
 const FIRST_FRAME_BYTES_MAX: u32 = 256 << 10;
 
@@ -177,8 +181,7 @@ impl Connection<'_> {
         tokio::pin!(draining);
         let tick = tokio::time::sleep(TICK);
         tokio::pin!(tick);
-        let mut is_draining = false;
-        let mut may_linger = true;
+        let mut draining_since: Option<Instant> = None;
         let mut turn_bytes = 0;
         loop {
             let is_exhausted = match self.handle_frames(&mut turn_bytes) {
@@ -199,19 +202,20 @@ impl Connection<'_> {
                 if self.half_closed.is_some() {
                     return End::Closed;
                 }
-                if is_draining && self.inbox.is_between_frames() {
-                    // What the client sent before it could know is still answered, once.
-                    tokio::task::yield_now().await;
-                    if !std::mem::take(&mut may_linger) || !self.inbox.take_waiting(&self.reader) {
-                        return End::Draining;
-                    }
-                    continue;
+                if self.inbox.is_between_frames()
+                    && draining_since.is_some_and(|since| since.elapsed() >= DRAIN_GRACE)
+                {
+                    return End::Draining;
                 }
             }
             if turn_bytes >= TURN_BYTES {
                 turn_bytes = 0;
                 // A client that never pauses never lets the branches below be reached.
-                is_draining |= shared.draining.is_cancelled();
+                if draining_since.is_none() && shared.draining.is_cancelled() {
+                    draining_since = Some(Instant::now());
+                    tick.as_mut()
+                        .reset(tokio::time::Instant::now() + DRAIN_GRACE);
+                }
                 tokio::task::yield_now().await;
             }
             if !is_exhausted && self.may_read() {
@@ -239,7 +243,10 @@ impl Connection<'_> {
                         return End::Io(error);
                     }
                 }
-                () = &mut draining, if !is_draining => is_draining = true,
+                () = &mut draining, if draining_since.is_none() => {
+                    draining_since = Some(Instant::now());
+                    tick.as_mut().reset(tokio::time::Instant::now() + DRAIN_GRACE);
+                }
                 () = &mut tick => {
                     tick.as_mut().reset(tokio::time::Instant::now() + TICK);
                     if let Some(end) = self.on_tick() {
@@ -380,15 +387,6 @@ impl Inbox {
     /// From the next frame on, up to this size.
     fn accept(&mut self, frame_bytes_max: u32) {
         self.frames = FrameReader::new(frame_bytes_max);
-    }
-
-    /// Takes what has arrived already; says whether that was anything.
-    fn take_waiting(&mut self, reader: &ReadHalf<'_>) -> bool {
-        self.buffer.reserve(READ_BYTES);
-        self.capacity = self.capacity.max(READ_BYTES);
-        reader
-            .try_read_buf(&mut (&mut self.buffer).limit(READ_BYTES))
-            .is_ok_and(|bytes| bytes > 0)
     }
 
     fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
