@@ -62,12 +62,12 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let payload = [self.dir.into_bytes(), self.session].concat();
         small_file::wrap(IDENTITY_KIND, VERSION, &payload)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, SmallFileError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SmallFileError> {
         let mut fields = Fields::new(small_file::unwrap(IDENTITY_KIND, VERSION, bytes)?);
         let identity = Self {
             dir: DirId::from_bytes(fields.bytes16()?),

@@ -11,6 +11,7 @@
 //! - `offset_index`, `time_index`, `seal`, `checkpoint`, `epoch_checkpoint`,
 //!   `partition_meta` the other files; `small_file` how small ones are replaced; `layout` names
 //! - `recovery` opening after a crash, `scan` verifying batches
+//! - `fuzzing` what must hold of any bytes in these files
 //! - `disk` the seam to the file system, `sim_disk` one that loses power
 
 mod background;
@@ -20,6 +21,7 @@ mod engine;
 mod epoch_checkpoint;
 mod error;
 mod flush;
+pub mod fuzzing;
 mod identity;
 pub mod layout;
 mod log;
