@@ -49,6 +49,9 @@ pub type OpenResult = Result<(Arc<Log>, RecoveryReport), OpenError>;
 
 type LogKey = (TopicId, PartitionId);
 
+/// Threads that make the directories of many new logs; they wait for the disk nearly all the time.
+const CREATE_THREADS_MAX: usize = 64;
+
 /// The storage of one broker.
 pub struct Engine {
     dir: PathBuf,
@@ -180,30 +183,41 @@ impl Engine {
         partitions: Vec<(PartitionMeta, LogOptions)>,
     ) -> Result<Vec<Arc<Log>>, StorageError> {
         let disk = self.shared.disk();
-        let mut made: Vec<PathBuf> = Vec::with_capacity(partitions.len());
-        let make = |made: &mut Vec<PathBuf>| -> Result<(), StorageError> {
-            for (meta, _) in &partitions {
-                let path = self.dir.join(meta.dir_name());
-                let exists = disk.list(&path).is_ok_and(|entries| {
-                    // An empty directory is what a crash before the first sync leaves.
-                    entries
-                        .iter()
-                        .any(|entry| !layout::is_leftover(&entry.name))
-                });
-                if exists || self.logs.lock().contains_key(&key(meta)) {
-                    return Err(StorageError::AlreadyExists { path });
+        let made = Mutex::new(Vec::with_capacity(partitions.len()));
+        let first_error = Mutex::new(None);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while first_error.lock().is_none()
+                && let Some((meta, _)) = partitions.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                if let Err(error) = self.make_dir(meta, &made) {
+                    first_error.lock().get_or_insert(error);
                 }
-                disk.create_dir_all(&path)
-                    .map_err(IoError::on("create", &path))?;
-                made.push(path.clone());
-                partition_meta::write(disk, &path, meta)?;
             }
-            disk.sync_dir(&self.dir)
-                .map_err(IoError::on("sync", &self.dir))?;
-            Ok(())
         };
-        if let Err(error) = make(&mut made) {
-            for path in made {
+        // Syncs that wait at the same time share the work of the file system's journal.
+        let threads = match self.shared.has_threads() {
+            true => (partitions.len() / 4).min(CREATE_THREADS_MAX),
+            false => 1,
+        };
+        if threads <= 1 {
+            work();
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(work);
+                }
+            });
+        }
+        let mut error = first_error.into_inner();
+        if error.is_none() {
+            let synced = disk.sync_dir(&self.dir);
+            error = synced
+                .err()
+                .map(|error| IoError::on("sync", &self.dir)(error).into());
+        }
+        if let Some(error) = error {
+            for path in made.into_inner() {
                 // A leftover has no records and is found again as an unknown log.
                 let _ = remove_dir(disk, &path);
             }
@@ -229,6 +243,30 @@ impl Engine {
                 log
             })
             .collect())
+    }
+
+    /// Makes the directory of a log that is not there yet, and notes that it did.
+    fn make_dir(
+        &self,
+        meta: &PartitionMeta,
+        made: &Mutex<Vec<PathBuf>>,
+    ) -> Result<(), StorageError> {
+        let disk = self.shared.disk();
+        let path = self.dir.join(meta.dir_name());
+        let exists = disk.list(&path).is_ok_and(|entries| {
+            // An empty directory is what a crash before the first sync leaves.
+            entries
+                .iter()
+                .any(|entry| !layout::is_leftover(&entry.name))
+        });
+        if exists || self.logs.lock().contains_key(&key(meta)) {
+            return Err(StorageError::AlreadyExists { path });
+        }
+        disk.create_dir_all(&path)
+            .map_err(IoError::on("create", &path))?;
+        made.lock().push(path.clone());
+        partition_meta::write(disk, &path, meta)?;
+        Ok(())
     }
 
     /// Opens all logs of the directory, several at a time. One that cannot be opened does not stop
