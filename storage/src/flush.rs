@@ -107,8 +107,10 @@ impl Log {
         let mut writer = self.writer.lock();
         let point = self.present_point(&writer);
         let names = std::mem::take(&mut writer.names_dirty);
-        let epochs = writer.epochs_dirty;
         let list = self.segment_list();
+        // Without a record there is nothing that epochs could tell apart: ten thousand idle logs are
+        // closed without ten thousand syncs.
+        let epochs = writer.epochs_dirty && !list.is_empty();
         drop(writer);
         let mut segments: Vec<_> = list
             .iter()
