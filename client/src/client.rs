@@ -28,8 +28,7 @@ use crate::retry::Backoff;
 /// # Ok(()) }
 /// ```
 ///
-/// A client has no thread of its own: its connections are tasks of the runtime in which they were
-/// made. Dropping the last clone, with the last producer and reader, closes them.
+/// A client has no thread of its own: its tasks belong to the runtime in which it was connected. Dropping the last clone, with the last producer and reader, closes them.
 #[derive(Clone)]
 pub struct Client {
     core: Arc<ClientCore>,
@@ -146,6 +145,7 @@ impl ClientBuilder {
             metadata: Metadata::default(),
             request_timeout: self.request_timeout,
             backoff: self.backoff,
+            runtime: tokio::runtime::Handle::current(),
         };
         let connection = core.brokers.any().await?;
         let cluster_id = connection.cluster_id();
@@ -203,6 +203,8 @@ pub(crate) struct ClientCore {
     pub(crate) metadata: Metadata,
     pub(crate) request_timeout: Duration,
     pub(crate) backoff: Backoff,
+    /// Carries the tasks that are started by calls from anywhere.
+    pub(crate) runtime: tokio::runtime::Handle,
 }
 
 impl ClientCore {

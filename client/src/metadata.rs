@@ -8,6 +8,7 @@ use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{LeaderEpoch, NodeId, PartitionId, TopicId, TopicName};
 use highwater_protocol::messages::{MetadataRequest, MetadataResponse, TopicMetadata};
 use parking_lot::RwLock;
+use tokio::time::Instant;
 
 use crate::error::RequestError;
 
@@ -20,6 +21,7 @@ pub(crate) struct Topic {
     pub(crate) partitions: Vec<Leader>,
     /// Rises with every answer, so that waiters know whether somebody else has refreshed already.
     pub(crate) generation: u64,
+    pub(crate) known_since: Instant,
 }
 
 /// Who leads a partition.
@@ -89,6 +91,7 @@ impl Metadata {
                         id,
                         partitions,
                         generation,
+                        known_since: Instant::now(),
                     };
                     topics.insert(name, Arc::new(topic));
                 }

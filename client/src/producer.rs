@@ -101,7 +101,7 @@ impl Drop for Producer {
 impl Producer {
     fn start(builder: ProducerBuilder) -> Self {
         let core = Arc::new(ProducerCore::new(builder));
-        tokio::spawn(upkeep::run(Arc::clone(&core)));
+        core.client.runtime.spawn(upkeep::run(Arc::clone(&core)));
         Self { core }
     }
 
@@ -169,11 +169,11 @@ impl Producer {
         core.check_open()?;
         let Some(topic) = core.known_topic(&record.topic) else {
             let name = highwater_protocol::ids::TopicName::new(&record.topic)?;
-            let core = Arc::clone(core);
+            let asking = Arc::clone(core);
             let asked = name.clone();
-            tokio::spawn(async move {
+            core.client.runtime.spawn(async move {
                 // Whoever tries again finds the topic, or the error by waiting for it.
-                let _ = core.topic(asked.as_str()).await;
+                let _ = asking.topic(asked.as_str()).await;
             });
             return Err(SendError::MetadataPending { topic: name });
         };

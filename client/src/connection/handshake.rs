@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::pending::PendingRequests;
-use super::receiver::Receiver;
+use super::receiver::{ReceiveError, Receiver};
 use super::write_queue::WriteQueue;
 use super::{Connection, Inner, tasks};
 use crate::error::ConnectError;
@@ -95,9 +95,17 @@ async fn connect(
     let frame = receiver
         .next_frame(&mut socket, |_| ())
         .await
-        .map_err(|error| ConnectError::NotHighwater {
-            address: Arc::clone(address),
-            reason: error.to_string(),
+        .map_err(|error| match error {
+            // A broker that is about to stop does this too, so it is worth another attempt.
+            ReceiveError::Closed | ReceiveError::Cut => io(std::io::Error::new(
+                std::io::ErrorKind::UnexpectedEof,
+                error.to_string(),
+            )),
+            ReceiveError::Io(error) => io(error),
+            ReceiveError::TooLarge { .. } => ConnectError::NotHighwater {
+                address: Arc::clone(address),
+                reason: error.to_string(),
+            },
         })?;
     let greeting = greet(address, introduction, Decoder::new(frame), version)?;
     let (read, write) = socket.into_split();

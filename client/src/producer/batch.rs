@@ -119,6 +119,8 @@ pub(super) struct Builders {
     compression: Compression,
     level: Option<i32>,
     batch_bytes: usize,
+    /// Most that are kept of each kind.
+    kept_max: usize,
     small: Mutex<Vec<BatchBuilder>>,
     large: Mutex<Vec<BatchBuilder>>,
 }
@@ -127,17 +129,21 @@ pub(super) struct Builders {
 const SMALL_CHUNK_BYTES: usize = 16 << 10;
 /// Batches up to this size count as small.
 pub(super) const SMALL_BATCH_BYTES: usize = 8 << 10;
-/// Most builders kept of each kind.
-const BUILDERS_MAX: usize = 16;
 
 impl Builders {
-    pub(super) fn new(compression: Compression, level: Option<i32>, batch_bytes: usize) -> Self {
+    pub(super) fn new(
+        compression: Compression,
+        level: Option<i32>,
+        batch_bytes: usize,
+        kept_max: usize,
+    ) -> Self {
         let batch_bytes = batch_bytes + BATCH_HEADER_BYTES;
         let (small, large) = (Mutex::default(), Mutex::default());
         Self {
             compression,
             level,
             batch_bytes,
+            kept_max,
             small,
             large,
         }
@@ -163,7 +169,7 @@ impl Builders {
         } else {
             self.small.lock()
         };
-        if pool.len() < BUILDERS_MAX {
+        if pool.len() < self.kept_max {
             pool.push(builder);
         }
     }

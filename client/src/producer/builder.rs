@@ -135,7 +135,7 @@ impl ProducerBuilder {
         self
     }
 
-    /// Makes the producer. Must be called inside of the tokio runtime that shall carry it.
+    /// Makes the producer.
     #[must_use]
     pub fn build(self) -> Producer {
         Producer::start(self)

@@ -81,6 +81,10 @@ impl ProducerCore {
             backoff: builder.backoff,
         };
         let level = builder.compression_level;
+        let kept = builder
+            .max_in_flight
+            .saturating_add(BULK_BATCHES_AHEAD + 1)
+            .min(64);
         Self {
             request_timeout: builder.client.request_timeout,
             client: builder.client,
@@ -88,7 +92,7 @@ impl ProducerCore {
             max_in_flight: builder.max_in_flight,
             options,
             partitioner: builder.partitioner,
-            builders: Builders::new(builder.compression, level, batch_bytes),
+            builders: Builders::new(builder.compression, level, batch_bytes, kept),
             topics: RwLock::default(),
             lanes: Mutex::default(),
             upkeep: Upkeep::default(),
@@ -135,7 +139,7 @@ impl ProducerCore {
         let topic = topics
             .entry(name.clone())
             .or_insert_with(|| Arc::new(ProducerTopic::new(name.clone())));
-        topic.grow(partitions);
+        topic.set_count(partitions);
         Arc::clone(topic)
     }
 
@@ -151,7 +155,7 @@ impl ProducerCore {
             .refresh(&topic.name, seen)
             .await
             .map_err(|error| lookup_failed(&topic.name, error))?;
-        topic.grow(found.partition_count());
+        topic.set_count(found.partition_count());
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::core::ProducerCore;
 use super::queue::{Attempt, Readiness};
 use super::topic::Partition;
+use super::upkeep;
 use crate::connection::{Answer, Connection};
 use crate::error::{RequestError, SendError};
 
@@ -26,6 +27,9 @@ use crate::error::{RequestError, SendError};
 const REQUEST_BYTES_TARGET: usize = 256 << 10;
 /// The broker's own time limit ends this much before ours, so that its answer arrives.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+
+/// Partitions that were added are found after this long at the latest, if anything is sent.
+const METADATA_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Requests to one broker.
 #[derive(Debug)]
@@ -164,6 +168,13 @@ impl ProducerCore {
                 break;
             };
             let topic = self.client.metadata.topic(partition.topic.as_str());
+            if topic
+                .as_ref()
+                .is_some_and(|t| t.known_since.elapsed() > METADATA_AGE_MAX)
+            {
+                // In the background: this request goes where it would have gone.
+                upkeep::ask(self, &partition);
+            }
             let found = topic.and_then(|t| Some((t.id, t.generation, t.leader(partition.id)?)));
             let Some((topic_id, generation, leader)) = found else {
                 partition.queue.lock().scheduled = false;

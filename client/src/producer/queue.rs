@@ -95,7 +95,7 @@ pub(super) struct PartitionQueue {
     in_flight: VecDeque<Batch>,
     returned: Vec<Batch>,
     next_sequence: u64,
-    /// The latest batch that was appended.
+    /// The latest batch that was appended, or may have been and is not tried again.
     appended: Option<u64>,
     /// The connection that carries what is in flight.
     connection: u64,
@@ -279,23 +279,15 @@ impl PartitionQueue {
         let mut finished = Vec::new();
         match attempt {
             Attempt::Appended(offset) => {
-                self.appended = self.appended.max(Some(sequence));
                 self.finish(batch, Ok(offset), &mut finished);
-                let (overtaken, waiting) = self
-                    .returned
-                    .drain(..)
-                    .partition(|b: &Batch| b.sequence < sequence);
-                self.returned = waiting;
-                let overtaken: Vec<Batch> = overtaken;
-                for batch in overtaken {
-                    self.overtaken(batch, &mut finished);
-                }
+                self.passed(sequence, &mut finished);
             }
             Attempt::Failed(error) => self.finish(batch, Err(error), &mut finished),
             Attempt::Returned { error, .. }
                 if error.may_have_committed() && !options.retry_in_doubt =>
             {
                 self.finish(batch, Err(error), &mut finished);
+                self.passed(sequence, &mut finished);
             }
             Attempt::Returned { error, needs_newer } => {
                 batch.in_doubt = error.may_have_committed();
@@ -311,6 +303,17 @@ impl PartitionQueue {
         }
         self.line_up_returned(options, &mut finished);
         finished
+    }
+
+    /// A batch is, or may be, in the log for good: those before it that came back are too late.
+    fn passed(&mut self, sequence: u64, finished: &mut Vec<Finished>) {
+        self.appended = self.appended.max(Some(sequence));
+        let (overtaken, waiting): (Vec<Batch>, Vec<Batch>) =
+            self.returned.drain(..).partition(|b| b.sequence < sequence);
+        self.returned = waiting;
+        for batch in overtaken {
+            self.overtaken(batch, finished);
+        }
     }
 
     /// Once nothing is in flight any more, what came back goes to the front again.

@@ -28,6 +28,8 @@ pub(super) struct Partition {
 pub(super) struct ProducerTopic {
     pub(super) name: TopicName,
     partitions: RwLock<Vec<Arc<Partition>>>,
+    /// How many of them the topic has now: fewer than before when it was made anew.
+    count: AtomicU32,
     /// Where records without a key go at the moment.
     sticky: AtomicU32,
 }
@@ -37,13 +39,14 @@ impl ProducerTopic {
         Self {
             name,
             partitions: RwLock::default(),
+            count: AtomicU32::new(0),
             sticky: AtomicU32::new(0),
         }
     }
 
-    /// Makes room for as many partitions as metadata knows. There are never fewer than before: what
-    /// was given to a partition that is gone still has to be resolved there.
-    pub(super) fn grow(&self, count: u32) {
+    /// Takes over how many partitions there are. Those that are gone stay until what was given to
+    /// them is resolved, but nothing new goes there.
+    pub(super) fn set_count(&self, count: u32) {
         let mut partitions = self.partitions.write();
         for id in partitions.len() as u32..count {
             let id = PartitionId::new(id);
@@ -55,6 +58,7 @@ impl ProducerTopic {
                 unwell: AtomicBool::new(false),
             }));
         }
+        self.count.store(count, Ordering::Release);
     }
 
     pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
@@ -62,7 +66,7 @@ impl ProducerTopic {
     }
 
     pub(super) fn count(&self) -> u32 {
-        self.partitions.read().len() as u32
+        self.count.load(Ordering::Acquire)
     }
 
     /// Where a record goes.
@@ -73,7 +77,7 @@ impl ProducerTopic {
         partitioner: &dyn Partitioner,
     ) -> Result<Arc<Partition>, SendError> {
         let partitions = self.partitions.read();
-        let count = partitions.len() as u32;
+        let count = self.count();
         let id = asked.or_else(|| {
             if count == 1 {
                 None
@@ -99,8 +103,8 @@ impl ProducerTopic {
     /// went to it.
     pub(super) fn move_on(&self, from: PartitionId) {
         let partitions = self.partitions.read();
-        let count = partitions.len() as u32;
-        if count < 2 || self.sticky.load(Ordering::Relaxed) != from.get() {
+        let count = self.count();
+        if count < 2 || self.sticky.load(Ordering::Relaxed) % count != from.get() {
             return;
         }
         let well = |id: &u32| {

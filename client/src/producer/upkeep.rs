@@ -217,13 +217,14 @@ fn look_at(core: &Arc<ProducerCore>, partition: &Arc<Partition>, now: Instant) -
 }
 
 /// Has the partition's topic asked for, once at a time.
-fn ask(core: &Arc<ProducerCore>, partition: &Arc<Partition>) {
+pub(super) fn ask(core: &Arc<ProducerCore>, partition: &Arc<Partition>) {
     let name = partition.topic.clone();
     if !core.upkeep.lists.lock().asking.insert(name.clone()) {
         return;
     }
+    let runtime = core.client.runtime.clone();
     let core = Arc::clone(core);
-    tokio::spawn(async move {
+    runtime.spawn(async move {
         refresh(&core, &name).await;
         core.upkeep.lists.lock().asking.remove(&name);
         core.upkeep.wake();
@@ -294,9 +295,10 @@ fn connect(core: &Arc<ProducerCore>, partition: &Arc<Partition>, node: NodeId) {
     if !core.upkeep.lists.lock().connecting.insert(node) {
         return;
     }
-    let core = Arc::clone(core);
     let name = partition.topic.clone();
-    tokio::spawn(async move {
+    let runtime = core.client.runtime.clone();
+    let core = Arc::clone(core);
+    runtime.spawn(async move {
         if let Err(error) = core.client.brokers.connection(node).await {
             if error.is_retriable() {
                 // The leader may have moved away from a broker that is gone.

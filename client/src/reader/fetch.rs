@@ -344,7 +344,7 @@ impl ReaderCore {
             return;
         }
         let core = Arc::clone(self);
-        tokio::spawn(async move {
+        self.client.runtime.spawn(async move {
             let result = core.client.brokers.connection(node).await;
             {
                 let mut state = core.state.lock();
@@ -385,7 +385,7 @@ impl ReaderCore {
             return;
         }
         let core = Arc::clone(self);
-        tokio::spawn(async move {
+        self.client.runtime.spawn(async move {
             let seen = core
                 .client
                 .metadata

@@ -225,7 +225,7 @@ async fn a_client_goes_on_after_the_broker_was_killed_and_restarted() {
         for _ in 0..50 {
             soon(reader.next()).await.unwrap().unwrap();
         }
-        soon(broker.kill()).await;
+        soon(broker.kill()).await.unwrap();
         soon(broker.restart()).await.unwrap();
     }
     soon(producer.close(Duration::from_secs(10))).await.unwrap();

@@ -6,7 +6,7 @@ use crate::support::{FakeBroker, Verdict, eventually, quick, soon, values};
 use highwater_client::{Acks, ProducerRecord, SendError};
 use tokio::sync::oneshot;
 
-fn record(value: impl ToString) -> ProducerRecord {
+fn record<V: ToString + ?Sized>(value: &V) -> ProducerRecord {
     ProducerRecord::to("t").value(value.to_string())
 }
 
@@ -29,10 +29,10 @@ async fn records_gather_while_a_request_is_unanswered_and_go_with_the_answer() {
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().build();
 
-    let first = producer.enqueue(record(0)).await.unwrap();
+    let first = producer.enqueue(record(&0)).await.unwrap();
     let mut rest = Vec::new();
     for n in 1..100 {
-        rest.push(producer.enqueue(record(n)).await.unwrap());
+        rest.push(producer.enqueue(record(&n)).await.unwrap());
     }
     eventually("the first is there", || broker.produce_calls() == 1).await;
     held.send(()).unwrap();
@@ -51,7 +51,7 @@ async fn full_batches_do_not_wait_for_answers() {
     broker.on_first_produces(vec![Verdict::AppendAndHold(told)]);
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().batch_records(10).build();
-    let _first = producer.enqueue(record(0)).await.unwrap();
+    let _first = producer.enqueue(record(&0)).await.unwrap();
     let pending = producer
         .enqueue_many("t", None, (1..36).map(|_| "x").collect::<Vec<_>>())
         .await
@@ -97,10 +97,10 @@ async fn lingering_gathers_records_after_the_first() {
     broker.topic("t", 1);
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().linger(Duration::from_millis(100)).build();
-    soon(producer.send(record(0))).await.unwrap();
+    soon(producer.send(record(&0))).await.unwrap();
     let mut acks = Vec::new();
     for n in 1..20 {
-        acks.push(producer.enqueue(record(n)).await.unwrap());
+        acks.push(producer.enqueue(record(&n)).await.unwrap());
         tokio::task::yield_now().await;
     }
     for ack in acks {
@@ -119,8 +119,8 @@ async fn a_flush_does_not_linger() {
     broker.topic("t", 1);
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().linger(Duration::from_secs(3600)).build();
-    soon(producer.send(record(0))).await.unwrap();
-    let ack = producer.enqueue(record(1)).await.unwrap();
+    soon(producer.send(record(&0))).await.unwrap();
+    let ack = producer.enqueue(record(&1)).await.unwrap();
     soon(producer.flush()).await;
     soon(ack).await.unwrap();
     assert_eq!(values(&broker.records("t", 0)), ["0", "1"]);
@@ -134,7 +134,7 @@ async fn without_acknowledgements_records_are_written_and_offsets_unknown() {
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().acks(Acks::None).build();
     for n in 0..100 {
-        let ack = soon(producer.send(record(n))).await.unwrap();
+        let ack = soon(producer.send(record(&n))).await.unwrap();
         assert_eq!(ack.offset, None);
     }
     eventually("all are there", || broker.records("t", 0).len() == 100).await;

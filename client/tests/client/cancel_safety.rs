@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::support::{FakeBroker, Verdict, eventually, quick, soon, values};
 
-fn record(value: impl ToString) -> ProducerRecord {
+fn record<V: ToString + ?Sized>(value: &V) -> ProducerRecord {
     ProducerRecord::to("t").value(value.to_string())
 }
 
@@ -32,12 +32,12 @@ async fn a_dropped_send_keeps_its_place_and_gives_back_its_space() {
     broker.topic("t", 1);
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().build();
-    soon(producer.send(record(0))).await.unwrap();
+    soon(producer.send(record(&0))).await.unwrap();
     for n in 1..100 {
         // Polled once, the record is in the buffer: it goes out although nobody waits for it.
-        assert!(poll_and_drop(producer.send(record(n)), 1).await.is_none());
+        assert!(poll_and_drop(producer.send(record(&n)), 1).await.is_none());
     }
-    soon(producer.send(record(100))).await.unwrap();
+    soon(producer.send(record(&100))).await.unwrap();
     let expected: Vec<String> = (0..=100).map(|n| n.to_string()).collect();
     assert_eq!(values(&broker.records("t", 0)), expected);
     assert_eq!(producer.buffered_bytes(), 0);
@@ -83,7 +83,7 @@ async fn dropped_acknowledgements_change_nothing() {
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().build();
     for n in 0..50 {
-        let ack = producer.enqueue(record(n)).await.unwrap();
+        let ack = producer.enqueue(record(&n)).await.unwrap();
         poll_and_drop(ack, n % 3).await;
     }
     soon(producer.flush()).await;
@@ -100,10 +100,10 @@ async fn a_dropped_connect_or_lookup_leaves_nothing_behind() {
     }
     let client = soon(quick(&broker).connect()).await.unwrap();
     for polls in 1..6 {
-        poll_and_drop(client.producer().build().send(record(0)), polls).await;
+        poll_and_drop(client.producer().build().send(record(&0)), polls).await;
         poll_and_drop(client.reader("t").build(), polls).await;
     }
-    soon(client.producer().build().send(record(0)))
+    soon(client.producer().build().send(record(&0)))
         .await
         .unwrap();
 }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::support::{FakeBroker, Verdict, eventually, quick, soon, values};
 
-fn record(value: impl ToString) -> ProducerRecord {
+fn record<V: ToString + ?Sized>(value: &V) -> ProducerRecord {
     ProducerRecord::to("t").value(value.to_string())
 }
 
@@ -19,11 +19,11 @@ async fn close_waits_for_what_was_enqueued() {
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().linger(Duration::from_secs(3600)).build();
     for n in 0..10 {
-        let _ack = producer.enqueue(record(n)).await.unwrap();
+        let _ack = producer.enqueue(record(&n)).await.unwrap();
     }
     soon(producer.close(Duration::from_secs(10))).await.unwrap();
     assert_eq!(broker.records("t", 0).len(), 10);
-    let error = soon(producer.send(record(11))).await.unwrap_err();
+    let error = soon(producer.send(record(&11))).await.unwrap_err();
     assert!(matches!(error, SendError::Closed), "{error}");
     soon(producer.close(Duration::ZERO)).await.unwrap();
 }
@@ -36,8 +36,8 @@ async fn close_hands_back_what_was_not_delivered() {
     broker.on_first_produces(vec![Verdict::AppendAndHold(told)]);
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().build();
-    let first = producer.enqueue(record(0)).await.unwrap();
-    let second = producer.enqueue(record(1)).await.unwrap();
+    let first = producer.enqueue(record(&0)).await.unwrap();
+    let second = producer.enqueue(record(&1)).await.unwrap();
     eventually("the first is there", || broker.produce_calls() == 1).await;
     let error = soon(producer.close(Duration::from_millis(20)))
         .await
@@ -111,7 +111,7 @@ async fn dropping_the_last_handle_still_delivers() {
     soon(producer.send(record("first"))).await.unwrap();
     let mut acks = Vec::new();
     for n in 0..100 {
-        acks.push(producer.enqueue(record(n)).await.unwrap());
+        acks.push(producer.enqueue(record(&n)).await.unwrap());
     }
     drop(producer);
     drop(client);
@@ -130,7 +130,7 @@ fn a_runtime_that_goes_away_leaves_nobody_waiting() {
         broker.on_produce(|_| Verdict::AppendAndForget);
         let client = quick(&broker).connect().await.unwrap();
         let producer = client.producer().build();
-        let ack = producer.enqueue(record(0)).await.unwrap();
+        let ack = producer.enqueue(record(&0)).await.unwrap();
         (broker, producer, ack)
     });
     first.shutdown_timeout(Duration::from_secs(5));
@@ -141,7 +141,7 @@ fn a_runtime_that_goes_away_leaves_nobody_waiting() {
     second.block_on(async {
         let error = soon(ack).await.unwrap_err();
         assert!(error.may_have_committed(), "{error}");
-        assert!(soon(producer.send(record(1))).await.is_err());
+        assert!(soon(producer.send(record(&1))).await.is_err());
     });
     drop(broker);
 }

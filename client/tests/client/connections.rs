@@ -30,8 +30,6 @@ async fn foreign_service(answer: &'static [u8]) -> String {
 async fn something_else_on_the_port_is_named() {
     for answer in [
         &b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"[..],
-        b"",
-        b"\0",
         b"\0\0\0\x04abcd",
         b"\0\0\0\x06\0\0\0\0\0\0",
         b"\xff\xff\xff\xff",
@@ -43,6 +41,19 @@ async fn something_else_on_the_port_is_named() {
             "{answer:?}: {error:?}"
         );
         assert!(!error.is_retriable());
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_up_may_be_a_broker_that_stops() {
+    for answer in [&b""[..], b"\0"] {
+        let address = foreign_service(answer).await;
+        let error = soon(Client::connect(&address)).await.unwrap_err();
+        assert!(
+            matches!(error, ConnectError::Io { .. }),
+            "{answer:?}: {error:?}"
+        );
+        assert!(error.is_retriable());
     }
 }
 

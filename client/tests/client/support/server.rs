@@ -28,7 +28,6 @@ use super::log::{Appended, Log, Topic, Topics, records};
 pub struct ProduceCall {
     /// Counts the partitions of produce requests from 0.
     pub number: usize,
-    pub topic: String,
     pub partition: PartitionId,
     pub bytes: usize,
 }
@@ -424,14 +423,12 @@ fn produce(
         let mut results = Vec::new();
         for partition in topic.partitions {
             let mut topics = shared.topics.lock();
-            let Some((name, found)) = topics.iter_mut().find(|(_, t)| t.id == topic.topic_id)
-            else {
+            let Some(found) = topics.values_mut().find(|t| t.id == topic.topic_id) else {
                 results.push(refusal(partition.partition, ErrorCode::UnknownTopicId));
                 continue;
             };
             let call = ProduceCall {
                 number: shared.calls.fetch_add(1, Ordering::SeqCst),
-                topic: name.clone(),
                 partition: partition.partition,
                 bytes: partition.records.len(),
             };
