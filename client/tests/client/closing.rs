@@ -78,11 +78,11 @@ async fn close_wakes_those_who_wait_for_space() {
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().buffer_bytes(1024).build();
     let _first = producer
-        .enqueue(ProducerRecord::to("t").value(vec![0; 476]))
+        .enqueue(ProducerRecord::to("t").value(vec![0; 300]))
         .await
         .unwrap();
     let _second = producer
-        .enqueue(ProducerRecord::to("t").value(vec![0; 476]))
+        .enqueue(ProducerRecord::to("t").value(vec![0; 300]))
         .await
         .unwrap();
     let waiting = tokio::spawn({
