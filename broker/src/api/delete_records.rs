@@ -11,27 +11,30 @@ use crate::partitions::Refusal;
 use crate::shared::Shared;
 
 pub(crate) fn handle(shared: &Shared, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
-    let topics = request.topics.iter().map(|topic| DeleteRecordsTopicResult {
-        topic_id: topic.topic_id,
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|asked| match trim(shared, topic.topic_id, asked) {
-                Ok(log_start) => DeleteRecordsPartitionResult {
-                    partition: asked.partition,
-                    error: ErrorCode::None,
-                    message: None,
-                    log_start: Some(log_start),
-                },
-                Err(refusal) => DeleteRecordsPartitionResult {
-                    partition: asked.partition,
-                    error: refusal.code,
-                    message: Some(refusal.message),
-                    log_start: None,
-                },
-            })
-            .collect(),
-    });
+    let topics = request
+        .topics
+        .into_iter()
+        .map(|topic| DeleteRecordsTopicResult {
+            topic_id: topic.topic_id,
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|asked| match trim(shared, topic.topic_id, asked) {
+                    Ok(log_start) => DeleteRecordsPartitionResult {
+                        partition: asked.partition,
+                        error: ErrorCode::None,
+                        message: None,
+                        log_start: Some(log_start),
+                    },
+                    Err(refusal) => DeleteRecordsPartitionResult {
+                        partition: asked.partition,
+                        error: refusal.code,
+                        message: Some(refusal.message),
+                        log_start: None,
+                    },
+                })
+                .collect(),
+        });
     DeleteRecordsResponse {
         topics: topics.collect(),
     }

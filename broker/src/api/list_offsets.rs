@@ -12,14 +12,17 @@ use crate::partitions::Refusal;
 use crate::shared::Shared;
 
 pub(crate) fn handle(shared: &Shared, request: ListOffsetsRequest) -> ListOffsetsResponse {
-    let topics = request.topics.iter().map(|topic| ListOffsetsTopicResult {
-        topic_id: topic.topic_id,
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|asked| one(shared, topic.topic_id, asked))
-            .collect(),
-    });
+    let topics = request
+        .topics
+        .into_iter()
+        .map(|topic| ListOffsetsTopicResult {
+            topic_id: topic.topic_id,
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|asked| one(shared, topic.topic_id, asked))
+                .collect(),
+        });
     ListOffsetsResponse {
         topics: topics.collect(),
     }
