@@ -12,6 +12,8 @@ use crate::bench::scratch::Scratch;
 use crate::bench::warm::warm_memory;
 use crate::bench::{disk, echo, pipelines};
 
+/// Less is over before a connection is at full speed.
+const PIPELINE_BYTES_MIN: u64 = 128 << 20;
 const DURATION: Duration = Duration::from_secs(1);
 
 /// What bounds a workload on this machine.
@@ -51,12 +53,13 @@ impl Limit {
     /// Measures it once, for records of the workload's size.
     pub(crate) fn measure(self, scratch: &Scratch, args: &WorkloadArgs) -> Result<MeasuredLimit> {
         let record_bytes = usize::try_from(args.size)?;
+        let bytes = comparable_bytes(args);
         if args.warm {
             warm_memory();
         }
         Ok(match self {
-            Limit::Sink => throughput(pipelines::sink(scratch, PIPELINE_BYTES)?),
-            Limit::Source => throughput(pipelines::source(scratch, PIPELINE_BYTES)?),
+            Limit::Sink => throughput(pipelines::sink(scratch, bytes)?),
+            Limit::Source => throughput(pipelines::source(scratch, bytes)?),
             Limit::SeqWriteSync => throughput(disk::sequential_write_synced(
                 scratch,
                 PIPELINE_BYTES,
@@ -69,6 +72,16 @@ impl Limit {
             ),
         })
     }
+}
+
+/// Bytes that a pipeline moves beside a workload: as many as that does, within bounds.
+fn comparable_bytes(args: &WorkloadArgs) -> u64 {
+    let workload = args
+        .records
+        .map(|records| records.saturating_mul(args.size));
+    workload.map_or(PIPELINE_BYTES, |bytes| {
+        bytes.clamp(PIPELINE_BYTES_MIN, PIPELINE_BYTES)
+    })
 }
 
 fn throughput(bytes_per_s: f64) -> MeasuredLimit {

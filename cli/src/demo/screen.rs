@@ -100,17 +100,17 @@ impl Screen {
         }
     }
 
-    /// The state of things, with rates over the time since the last look.
+    /// The state of things, with rates over the time since the last look. Fits into 80 columns.
     fn text(&mut self, since: Duration) -> String {
         let mut rows = Rows::new(&[
             Column::Text("TOPIC"),
             Column::Number("SENT"),
-            Column::Number("ACKNOWLEDGED"),
-            Column::Number("READ AND VERIFIED"),
-            Column::Number("RECORDS/s"),
+            Column::Number("ACKED"),
+            Column::Number("VERIFIED"),
+            Column::Number("REC/s"),
             Column::Number("MB/s"),
-            Column::Number("P50"),
-            Column::Number("P99"),
+            Column::Number("P50 ms"),
+            Column::Number("P99 ms"),
             Column::Number("WRONG"),
         ]);
         for (track, seen) in self.tracks.iter().zip(&mut self.seen) {
@@ -177,5 +177,5 @@ impl Drop for Lines {
 }
 
 fn milliseconds(micros: f64) -> String {
-    format!("{:.1} ms", micros / 1e3)
+    format!("{:.1}", micros / 1e3)
 }

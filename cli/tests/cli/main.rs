@@ -1,8 +1,10 @@
 //! The real binary against a real broker process, as a user or a script would run them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bench;
 mod broker_process;
 mod consume;
+mod demo;
 mod errors;
 mod harness;
 mod offline;
