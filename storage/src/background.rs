@@ -19,6 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::disk::Disk;
 use crate::log::Log;
 use crate::options::{Background, EngineOptions};
+use crate::parallel;
 use crate::segment::Segment;
 use crate::stats::Counters;
 use crate::tail::Sizes;
@@ -76,6 +77,16 @@ impl Shared {
 
     pub(crate) fn has_threads(&self) -> bool {
         self.options.background == Background::Threads
+    }
+
+    /// How many logs to work on at the same time.
+    pub(crate) fn log_threads(&self) -> usize {
+        match self.options.recovery_threads {
+            // A run that can be replayed has one thread.
+            _ if !self.has_threads() => 1,
+            0 => parallel::THREADS_MAX,
+            threads => threads,
+        }
     }
 
     pub(crate) fn sizes(&self) -> Sizes {

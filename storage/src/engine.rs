@@ -17,6 +17,7 @@ use crate::identity::{self, ClosedLog, ClosedLogs, DirId, Identity};
 use crate::layout;
 use crate::log::{IndexWritten, Log, LogParts};
 use crate::options::{Durability, EngineOptions, LogOptions};
+use crate::parallel;
 use crate::partition_meta::{self, PartitionMeta};
 use crate::recovery::{Recovery, RecoveryReport};
 use crate::small_file;
@@ -185,6 +186,15 @@ impl Engine {
         let disk = self.shared.disk();
         let made = Mutex::new(Vec::with_capacity(partitions.len()));
         let first_error = Mutex::new(None);
+<<<<<<< /tmp/hw/dev-S/storage/./src/engine.rs
+        parallel::for_each(self.shared.log_threads(), &partitions, |(meta, _)| {
+            if first_error.lock().is_none()
+                && let Err(error) = self.make_dir(meta, &made)
+            {
+                first_error.lock().get_or_insert(error);
+            }
+        });
+=======
         let next = AtomicUsize::new(0);
         let work = || {
             while first_error.lock().is_none()
@@ -209,6 +219,7 @@ impl Engine {
                 }
             });
         }
+>>>>>>> /work/main/storage/./src/engine.rs
         let mut error = first_error.into_inner();
         if error.is_none() {
             let synced = disk.sync_dir(&self.dir);
@@ -319,10 +330,8 @@ impl Engine {
         options_for: &(dyn Fn(&PartitionMeta) -> Option<LogOptions> + Sync),
         progress: &(dyn Fn(RecoveryProgress) + Sync),
     ) -> Vec<OpenedLog> {
-        let next = AtomicUsize::new(0);
         let done = AtomicUsize::new(0);
         let scanned = AtomicU64::new(0);
-        let opened = Mutex::new(Vec::with_capacity(dirs.len()));
         let report = || {
             progress(RecoveryProgress {
                 logs_done: done.load(Ordering::Relaxed),
@@ -330,44 +339,22 @@ impl Engine {
                 scanned_bytes: scanned.load(Ordering::Relaxed),
             });
         };
-        let work = || {
-            let on_scanned = |bytes: u64| {
-                if bytes > 0 {
-                    scanned.fetch_add(bytes, Ordering::Relaxed);
-                    report();
-                }
-            };
-            while let Some(dir) = dirs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let (meta, result) = self.open_dir(dir, options_for, &on_scanned);
-                opened.lock().push(OpenedLog {
-                    path: dir.clone(),
-                    meta,
-                    result,
-                });
-                done.fetch_add(1, Ordering::Relaxed);
+        let on_scanned = |bytes: u64| {
+            if bytes > 0 {
+                scanned.fetch_add(bytes, Ordering::Relaxed);
                 report();
             }
         };
-        let threads = match (
-            self.shared.has_threads(),
-            self.shared.options.recovery_threads,
-        ) {
-            (false, _) => 1,
-            (true, 0) => std::thread::available_parallelism().map_or(1, usize::from),
-            (true, threads) => threads,
-        };
-        if threads.min(dirs.len()) <= 1 {
-            work();
-        } else {
-            std::thread::scope(|scope| {
-                for _ in 0..threads.min(dirs.len()) {
-                    scope.spawn(work);
-                }
-            });
-        }
-        let mut opened = opened.into_inner();
-        opened.sort_by(|a, b| a.path.cmp(&b.path));
-        opened
+        parallel::for_each(self.shared.log_threads(), dirs, |dir| {
+            let (meta, result) = self.open_dir(dir, options_for, &on_scanned);
+            done.fetch_add(1, Ordering::Relaxed);
+            report();
+            OpenedLog {
+                path: dir.clone(),
+                meta,
+                result,
+            }
+        })
     }
 
     fn open_dir(
@@ -482,8 +469,10 @@ impl Engine {
         self.threads.lock().stop(&self.shared, false);
         let mut closed = ClosedLogs::default();
         let mut first_error = None;
-        for log in self.logs() {
-            match log.close() {
+        let logs = self.logs();
+        let states = parallel::for_each(self.shared.log_threads(), &logs, |log| log.close());
+        for (log, state) in logs.iter().zip(states) {
+            match state {
                 Ok(Some(state)) => {
                     closed.logs.insert(key(log.meta()), state);
                 }

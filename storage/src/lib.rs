@@ -28,6 +28,7 @@ mod log;
 pub mod map;
 mod offset_index;
 mod options;
+mod parallel;
 mod partition_meta;
 mod read;
 mod recovery;

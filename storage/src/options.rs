@@ -86,7 +86,7 @@ pub struct EngineOptions {
     pub background: Background,
     /// How many logs may be synced at the same time.
     pub flush_threads: usize,
-    /// How many logs are recovered at the same time; 0 means one per processor.
+    /// How many logs are opened, created or closed at the same time; 0 lets the engine choose.
     pub recovery_threads: usize,
     /// How many sealed segments stay mapped at most. Readers keep what they use beyond that.
     pub mapped_segments_max: usize,
@@ -103,7 +103,7 @@ impl Default for EngineOptions {
         Self {
             disk: Arc::new(FsDisk),
             background: Background::Threads,
-            flush_threads: 2,
+            flush_threads: 4,
             recovery_threads: 0,
             mapped_segments_max: 8192,
             prefault_ahead_bytes: 8 << 20,
