@@ -89,7 +89,7 @@ impl Log {
         if bytes > 0 || point != sync.checkpoint.recovery_point {
             sync.checkpoint_dirty = true;
         }
-        self.check();
+        self.check_between_appends();
         if dirty.epochs {
             self.write_epochs(sync)?;
         }

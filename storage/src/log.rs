@@ -323,7 +323,16 @@ impl Log {
             .map_or(Ok(()), |reason| Err(Arc::clone(reason)))
     }
 
-    /// The relations of the module's head.
+    /// As [`Log::check`], for callers that do not hold the writer: an append that is half published
+    /// breaks the relations for a moment.
+    pub(crate) fn check_between_appends(&self) {
+        if cfg!(debug_assertions) {
+            let _writer = self.writer.lock();
+            self.check();
+        }
+    }
+
+    /// The relations of the module's head. The caller holds the writer.
     pub(crate) fn check(&self) {
         if cfg!(debug_assertions) {
             let segments = self.segment_list();
@@ -777,7 +786,6 @@ impl Log {
         {
             self.begin_segment(&mut writer, 0).map_err(storage_error)?;
         }
-        drop(writer);
         self.check();
         Ok(())
     }

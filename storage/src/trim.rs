@@ -95,7 +95,7 @@ impl Log {
                 self.write_checkpoint(sync, point)?;
             }
         }
-        self.check();
+        self.check_between_appends();
         Ok(())
     }
 
@@ -187,7 +187,7 @@ impl Log {
         let answer = self.truncate_files(&mut sync, &cut, &removed);
         match answer {
             Ok(()) => {
-                self.check();
+                self.check_between_appends();
                 Ok(new_end)
             }
             Err(StorageError::Io(error)) => Err(StorageError::Offline(
