@@ -281,6 +281,13 @@ impl ProducerCore {
         ack
     }
 
+    /// A batch of this partition is closed: records without a key go on to the next one.
+    pub(super) fn move_on(&self, partition: &Partition) {
+        if let Some(topic) = self.known_topic(partition.topic.as_str()) {
+            topic.move_on(partition.id);
+        }
+    }
+
     /// Does what a partition's state asks for.
     pub(super) fn act_on(self: &Arc<Self>, partition: &Arc<Partition>, readiness: Readiness) {
         match readiness {

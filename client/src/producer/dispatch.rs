@@ -198,6 +198,7 @@ impl ProducerCore {
                 _ => {}
             }
             let Some(sent) = sent else { continue };
+            self.move_on(&partition);
             load.bytes += sent.bytes.len();
             load.deadline = Some(
                 load.deadline

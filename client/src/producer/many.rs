@@ -16,21 +16,9 @@ use crate::error::PartlyEnqueued;
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Records to enqueue, with the next one in hand.
-struct Source<I: Iterator> {
+struct Source<'r, I> {
+    next: Option<RecordSlices<'r>>,
     rest: I,
-    next: Option<I::Item>,
-}
-
-impl<I: Iterator> Source<I> {
-    fn new(mut rest: I) -> Self {
-        let next = rest.next();
-        Self { rest, next }
-    }
-
-    #[inline]
-    fn advance(&mut self) {
-        self.next = self.rest.next();
-    }
 }
 
 /// Where the records of a call go.
@@ -58,58 +46,38 @@ impl Target<'_> {
             .choose(self.asked, record.key, &*self.core.partitioner)
     }
 
-    /// Pushes records as long as they go to this partition, there is room, and no batch was closed.
-    /// Returns whether one was.
+    /// Pushes records as long as they go to this partition, there is room, and its batch is not full.
+    /// Returns whether a batch was closed.
     fn fill<'r, I>(
         &self,
         partition: &Partition,
-        source: &mut Source<I>,
+        source: &mut Source<'r, I>,
         room: &mut usize,
         segments: &mut Vec<Segment>,
         time: Timestamp,
-    ) -> Result<bool, SendError>
+    ) -> bool
     where
         I: Iterator<Item = RecordSlices<'r>>,
     {
         let core = self.core;
+        let count = self.topic.count();
         // With one possible target the partitioner need not be asked for every record.
-        let fixed = self.asked.is_some() || self.topic.count() == 1;
-        let mut queue = partition.queue.lock();
-        let mut run: Option<Segment> = None;
-        let mut closed_one = false;
-        while let Some(record) = &source.next {
-            let charge = record.charge();
-            if charge > *room {
-                break;
-            }
-            if !fixed && (closed_one || self.choose(record)?.id != partition.id) {
-                break;
-            }
-            let timestamp = record.timestamp.unwrap_or(time);
-            let placed = queue.push(record, timestamp, charge, &core.options, &core.builders);
-            *room -= charge;
-            closed_one |= placed.closed_one;
-            match &mut run {
-                Some(run) if !placed.closed_one => run.records += 1,
-                _ => {
-                    let state = queue.open_state().expect("a push leaves a batch open");
-                    let first_index = placed.index;
-                    let state = Arc::clone(state);
-                    segments.extend(run.replace(Segment {
-                        state,
-                        first_index,
-                        records: 1,
-                    }));
-                }
-            }
-            source.advance();
-            if closed_one && fixed {
-                // The full batch is sent before the next one is filled.
-                break;
-            }
-        }
-        segments.extend(run);
-        Ok(closed_one)
+        let fixed = self.asked.is_some() || count == 1;
+        let stays = |record: &RecordSlices<'_>| {
+            let pick = || {
+                self.topic
+                    .pick(self.asked, record.key, count, &*core.partitioner)
+            };
+            fixed || pick() == partition.id
+        };
+        let with = (&core.options, &core.builders);
+        let Source { next, rest } = source;
+        let run = partition
+            .queue
+            .lock()
+            .push_run(next, rest, room, time, with, stays);
+        segments.extend(run.segment);
+        run.full
     }
 }
 
@@ -171,7 +139,11 @@ impl Producer {
             topic: &topic,
             asked: partition,
         };
-        let source = Source::new(records.into_iter().map(Into::into));
+        let mut rest = records.into_iter().map(Into::into);
+        let source = Source {
+            next: rest.next(),
+            rest,
+        };
         match fill_all(&target, source, &mut segments).await {
             Ok(()) => Ok(PendingBatch::new(topic.name.clone(), segments)),
             Err(error) => {
@@ -185,7 +157,7 @@ impl Producer {
 
 async fn fill_all<'r, I>(
     target: &Target<'_>,
-    mut source: Source<I>,
+    mut source: Source<'r, I>,
     segments: &mut Vec<Segment>,
 ) -> Result<(), SendError>
 where
@@ -221,7 +193,7 @@ where
             // A buffer that never fills up would otherwise keep the task from ever yielding.
             tokio::task::consume_budget().await;
         }
-        let closed_one = target.fill(&partition, &mut source, &mut room.bytes, segments, time)?;
+        let closed_one = target.fill(&partition, &mut source, &mut room.bytes, segments, time);
         if closed_one {
             target.topic.move_on(partition.id);
         }

@@ -16,13 +16,14 @@
 //! connection looks like an append, and its retry may land behind a later batch.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_protocol::ids::{Offset, PartitionId, Timestamp, TopicName};
 use tokio::time::Instant;
 
-use super::ack::{BatchState, Outcome};
+use super::ack::{BatchState, Outcome, Segment};
 use super::batch::{Batch, BatchLimits, Builders, OpenBatch, SMALL_BATCH_BYTES};
 use super::record::RecordSlices;
 use crate::error::SendError;
@@ -84,6 +85,15 @@ pub(super) struct Placed {
     pub(super) index: u32,
     /// The record began a new batch because the open one was full.
     pub(super) closed_one: bool,
+}
+
+/// Where several records went.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// Nothing, if none was appended.
+    pub(super) segment: Option<Segment>,
+    /// The next record does not fit into the batch, which is closed.
+    pub(super) full: bool,
 }
 
 #[derive(Debug)]
@@ -168,6 +178,65 @@ impl PartitionQueue {
         Placed { index, closed_one }
     }
 
+    /// Appends records to the open batch as long as they fit into it and into `room`, and `stays`
+    /// says that they belong here. `next` is the first that does not, `rest` what follows.
+    ///
+    /// `room` must be enough for the first record: an open batch is never empty.
+    #[inline]
+    pub(super) fn push_run<'r, I>(
+        &mut self,
+        next: &mut Option<RecordSlices<'r>>,
+        rest: &mut I,
+        room: &mut usize,
+        time: Timestamp,
+        (options, builders): (&QueueOptions, &Builders),
+        mut stays: impl FnMut(&RecordSlices<'r>) -> bool,
+    ) -> Run
+    where
+        I: Iterator<Item = RecordSlices<'r>>,
+    {
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => self.open_batch(builders),
+        };
+        let first_index = open.builder.count();
+        let room_before = *room;
+        let mut left = room_before;
+        let mut full = false;
+        let mut at_hand = next.take();
+        while let Some(record) = &at_hand {
+            let charge = record.charge();
+            // The first one belongs here: the caller chose the partition for it.
+            if charge > left || (left < room_before && !stays(record)) {
+                break;
+            }
+            if !open.has_room(charge, &options.limits) {
+                full = true;
+                break;
+            }
+            let timestamp = record.timestamp.unwrap_or(time);
+            open.builder
+                .push(timestamp, record.key, record.value, record.headers);
+            left -= charge;
+            at_hand = rest.next();
+        }
+        *next = at_hand;
+        *room = left;
+        let charged = room_before - left;
+        open.charged += charged;
+        let records = open.builder.count() - first_index;
+        let segment = (records > 0).then(|| Segment {
+            state: Arc::clone(&open.ticket.state),
+            first_index,
+            records,
+        });
+        self.charged += charged;
+        if full {
+            self.close_open();
+        }
+        Run { segment, full }
+    }
+
     #[cold]
     fn open_batch(&mut self, builders: &Builders) -> &mut OpenBatch {
         let builder = builders.take(self.large);
@@ -177,7 +246,7 @@ impl PartitionQueue {
     }
 
     /// The batch that the last record went to.
-    pub(super) fn open_state(&self) -> Option<&std::sync::Arc<BatchState>> {
+    pub(super) fn open_state(&self) -> Option<&Arc<BatchState>> {
         self.open.as_ref().map(|open| &open.ticket.state)
     }
 
@@ -497,13 +566,13 @@ impl PartitionQueue {
     }
 
     /// Everything that is not resolved yet, for those who wait for it.
-    pub(super) fn unresolved(&self) -> Vec<std::sync::Arc<BatchState>> {
+    pub(super) fn unresolved(&self) -> Vec<Arc<BatchState>> {
         let closed = self
             .in_flight
             .iter()
             .chain(&self.returned)
             .chain(&self.ready);
-        let states = closed.map(|batch| std::sync::Arc::clone(&batch.ticket.state));
+        let states = closed.map(|batch| Arc::clone(&batch.ticket.state));
         states.chain(self.open_state().cloned()).collect()
     }
 }

@@ -76,40 +76,50 @@ impl ProducerTopic {
         key: Option<&[u8]>,
         partitioner: &dyn Partitioner,
     ) -> Result<Arc<Partition>, SendError> {
-        let partitions = self.partitions.read();
         let count = self.count();
-        let id = asked.or_else(|| {
-            if count == 1 {
-                None
-            } else {
-                partitioner.pick(&self.name, key, count)
-            }
+        let id = self.pick(asked, key, count, partitioner);
+        let partitions = self.partitions.read();
+        // Those beyond the count are gone.
+        let found = partitions
+            .get(id.get() as usize)
+            .filter(|partition| partition.id.get() < count);
+        let found = found.ok_or_else(|| SendError::UnknownPartition {
+            topic: self.name.clone(),
+            partition: id,
+            partitions: count,
         });
-        let index = match id {
-            Some(id) => id.get(),
-            None => self.sticky.load(Ordering::Relaxed) % count.max(1),
-        };
-        partitions
-            .get(index as usize)
-            .map(Arc::clone)
-            .ok_or_else(|| SendError::UnknownPartition {
-                topic: self.name.clone(),
-                partition: PartitionId::new(index),
-                partitions: count,
-            })
+        found.map(Arc::clone)
     }
 
-    /// A batch of this partition was closed: records without a key go on to another one, if they
-    /// went to it.
+    /// The number of the partition that a record goes to.
+    #[inline]
+    pub(super) fn pick(
+        &self,
+        asked: Option<PartitionId>,
+        key: Option<&[u8]>,
+        count: u32,
+        partitioner: &dyn Partitioner,
+    ) -> PartitionId {
+        let picked = match asked {
+            Some(id) => Some(id),
+            None if count <= 1 => None,
+            None => partitioner.pick(&self.name, key, count),
+        };
+        picked
+            .unwrap_or_else(|| PartitionId::new(self.sticky.load(Ordering::Relaxed) % count.max(1)))
+    }
+
+    /// A batch of this partition was closed, or the partition is stuck: records without a key go on
+    /// to another one, if they went to it.
     pub(super) fn move_on(&self, from: PartitionId) {
-        let partitions = self.partitions.read();
         let count = self.count();
         if count < 2 || self.sticky.load(Ordering::Relaxed) % count != from.get() {
             return;
         }
+        let partitions = self.partitions.read();
         let well = |id: &u32| {
-            let partition = &partitions[*id as usize];
-            !partition.unwell.load(Ordering::Relaxed)
+            let partition = partitions.get(*id as usize);
+            partition.is_some_and(|partition| !partition.unwell.load(Ordering::Relaxed))
         };
         let others = (1..count).map(|step| (from.get() + step) % count);
         let next = others

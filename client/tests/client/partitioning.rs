@@ -49,6 +49,43 @@ async fn records_without_a_key_fill_a_batch_and_move_on() {
 }
 
 #[tokio::test]
+async fn records_without_a_key_that_are_sent_one_by_one_spread_too() {
+    let broker = FakeBroker::start().await;
+    broker.topic("t", 4);
+    let client = quick(&broker).connect().await.unwrap();
+    let producer = client.producer().build();
+    for _ in 0..40 {
+        soon(producer.send(ProducerRecord::to("t").value("x")))
+            .await
+            .unwrap();
+    }
+    for partition in 0..4 {
+        assert_eq!(broker.records("t", partition).len(), 10);
+    }
+}
+
+#[tokio::test]
+async fn fewer_partitions_after_a_topic_was_made_anew_are_noticed() {
+    let broker = FakeBroker::start().await;
+    broker.topic("t", 6);
+    let client = quick(&broker).connect().await.unwrap();
+    let producer = client.producer().build();
+    soon(producer.send(ProducerRecord::to("t").value("x")))
+        .await
+        .unwrap();
+    broker.topic("t", 2);
+    let mut failed = 0;
+    for n in 0..50 {
+        let record = ProducerRecord::to("t").key(n.to_string()).value("x");
+        failed += usize::from(soon(producer.send(record)).await.is_err());
+    }
+    assert!(
+        failed <= 1,
+        "only what was on its way to a partition that is gone: {failed}"
+    );
+}
+
+#[tokio::test]
 async fn a_partition_that_is_named_is_used() {
     let broker = FakeBroker::start().await;
     broker.topic("t", 3);
