@@ -50,9 +50,6 @@ pub type OpenResult = Result<(Arc<Log>, RecoveryReport), OpenError>;
 
 type LogKey = (TopicId, PartitionId);
 
-/// Threads that make the directories of many new logs; they wait for the disk nearly all the time.
-const CREATE_THREADS_MAX: usize = 64;
-
 /// The storage of one broker.
 pub struct Engine {
     dir: PathBuf,
@@ -186,7 +183,6 @@ impl Engine {
         let disk = self.shared.disk();
         let made = Mutex::new(Vec::with_capacity(partitions.len()));
         let first_error = Mutex::new(None);
-<<<<<<< /tmp/hw/dev-S/storage/./src/engine.rs
         parallel::for_each(self.shared.log_threads(), &partitions, |(meta, _)| {
             if first_error.lock().is_none()
                 && let Err(error) = self.make_dir(meta, &made)
@@ -194,32 +190,6 @@ impl Engine {
                 first_error.lock().get_or_insert(error);
             }
         });
-=======
-        let next = AtomicUsize::new(0);
-        let work = || {
-            while first_error.lock().is_none()
-                && let Some((meta, _)) = partitions.get(next.fetch_add(1, Ordering::Relaxed))
-            {
-                if let Err(error) = self.make_dir(meta, &made) {
-                    first_error.lock().get_or_insert(error);
-                }
-            }
-        };
-        // Syncs that wait at the same time share the work of the file system's journal.
-        let threads = match self.shared.has_threads() {
-            true => (partitions.len() / 4).min(CREATE_THREADS_MAX),
-            false => 1,
-        };
-        if threads <= 1 {
-            work();
-        } else {
-            std::thread::scope(|scope| {
-                for _ in 0..threads {
-                    scope.spawn(work);
-                }
-            });
-        }
->>>>>>> /work/main/storage/./src/engine.rs
         let mut error = first_error.into_inner();
         if error.is_none() {
             let synced = disk.sync_dir(&self.dir);
