@@ -118,6 +118,29 @@ impl Producer {
         self.enqueue(record).await?.await
     }
 
+    /// Sends records and waits until all of them are acknowledged; the results are in their order.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: records that were taken before the future was dropped are delivered, the
+    /// others are not. Buffer space is never lost.
+    pub async fn send_all(
+        &self,
+        records: impl IntoIterator<Item = ProducerRecord>,
+    ) -> Vec<Result<Ack, SendError>> {
+        let mut pending = Vec::new();
+        for record in records {
+            pending.push(self.enqueue(record).await);
+        }
+        let mut results = Vec::with_capacity(pending.len());
+        for ack in pending {
+            results.push(match ack {
+                Ok(ack) => ack.await,
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+
     /// Puts a record into the buffer, waiting for room; the acknowledgement is awaited apart.
     ///
     /// # Errors

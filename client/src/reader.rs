@@ -321,7 +321,9 @@ impl Reader {
     }
 
     /// Hands out nothing more of these partitions until they are resumed. What was prefetched of
-    /// them is kept.
+    /// them is dropped, so that it does not take the others' room, and fetched again later.
+    ///
+    /// A batch that is being unpacked, or that [`Reader::next`] is in the middle of, still comes.
     pub fn pause(&mut self, partitions: impl IntoIterator<Item = PartitionId>) {
         self.core.set_paused(partitions, true);
     }

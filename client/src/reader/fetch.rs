@@ -25,7 +25,7 @@ use crate::error::{ReadError, RequestError};
 use crate::metadata::Topic;
 
 /// Fetches in flight to one broker: partitions that wait for records must not keep others waiting.
-const FETCHES_PER_BROKER_MAX: usize = 4;
+const FETCHES_PER_BROKER_MAX: usize = 8;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReaderOptions {

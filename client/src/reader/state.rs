@@ -251,22 +251,14 @@ impl State {
     }
 
     fn take_frame(&mut self) -> Option<Frame> {
-        let mut at = 0;
-        while at < self.chunks.len() {
-            let index = self.chunks[at].index;
-            let partition = &mut self.partitions[index];
-            let stale = self.chunks[at].era != partition.era;
-            if stale || self.chunks[at].records.is_empty() || partition.is_done() {
-                if let Some(chunk) = self.chunks.remove(at) {
-                    self.buffered_bytes -= chunk.records.len();
-                }
+        while let Some(chunk) = self.chunks.front_mut() {
+            let partition = &mut self.partitions[chunk.index];
+            let stale = chunk.era != partition.era;
+            if stale || chunk.records.is_empty() || partition.is_done() {
+                self.buffered_bytes -= chunk.records.len();
+                self.chunks.pop_front();
                 continue;
             }
-            if partition.paused {
-                at += 1;
-                continue;
-            }
-            let chunk = &mut self.chunks[at];
             // Cannot fail: the batches were walked over when they came.
             let Ok(header) = BatchHeader::parse(&chunk.records) else {
                 self.buffered_bytes -= chunk.records.len();
@@ -317,7 +309,15 @@ impl State {
     }
 
     pub(super) fn set_paused(&mut self, index: usize, paused: bool) {
-        self.partitions[index].paused = paused;
+        let partition = &mut self.partitions[index];
+        if std::mem::replace(&mut partition.paused, paused) == paused {
+            return;
+        }
+        if paused {
+            // Its part of the prefetched bytes would keep the others from being fetched.
+            let at = partition.position;
+            self.restart(index, at);
+        }
     }
 
     pub(super) fn positions(&self) -> BTreeMap<PartitionId, Offset> {

@@ -172,6 +172,53 @@ async fn paused_partitions_are_left_out_until_resumed() {
 }
 
 #[tokio::test]
+async fn a_paused_partition_does_not_take_the_room_of_others() {
+    let broker = FakeBroker::start().await;
+    broker.topic("t", 2);
+    let client = soon(quick(&broker).connect()).await.unwrap();
+    let producer = client.producer().batch_records(10).build();
+    for partition in [0, 1] {
+        let partition = Some(PartitionId::new(partition));
+        let values = vec!["0123456789"; 500];
+        soon(producer.enqueue_many("t", partition, values))
+            .await
+            .unwrap()
+            .await
+            .unwrap();
+    }
+    let builder = client
+        .reader("t")
+        .until(Until::End)
+        .fetch_bytes_max(1000)
+        .prefetch_bytes(2000);
+    let mut reader = soon(builder.build()).await.unwrap();
+    soon(reader.next()).await.unwrap();
+    // Let the prefetched bytes pile up.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    reader.pause([p0()]);
+    let mut of_1 = 0;
+    let mut of_0 = 1;
+    while of_1 < 500 {
+        let record = soon(reader.next()).await.unwrap().unwrap();
+        if record.partition.get() == 1 {
+            of_1 += 1
+        } else {
+            of_0 += 1
+        }
+    }
+    assert!(
+        of_0 <= 20,
+        "only the batch that was being handed out: {of_0}"
+    );
+    reader.resume([p0()]);
+    while let Some(record) = soon(reader.next()).await.unwrap() {
+        assert_eq!((record.partition.get(), record.offset.get()), (0, of_0));
+        of_0 += 1;
+    }
+    assert_eq!(of_0, 500);
+}
+
+#[tokio::test]
 async fn an_offset_out_of_range_is_reported_unless_told_otherwise() {
     let (broker, client) = filled(100, 10).await;
     broker.trim("t", 0, 40);
