@@ -1,4 +1,5 @@
 //! What one connection may ask for and hold, and that it always gets its answers.
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};

@@ -1,4 +1,5 @@
 //! The broker as a library: what our tests, and those of our users, start.
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! The house rules that a machine can hold: crate graph, file sizes, where unsafe code and clocks may
 //! be, which licences and crates the tree may have.
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

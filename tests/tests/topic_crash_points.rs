@@ -1,5 +1,6 @@
 //! What a crash between the steps of creating or deleting a topic leaves, and what the next start
 //! makes of it.
+#![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use std::path::{Path, PathBuf};
 
