@@ -195,7 +195,8 @@ impl ProducerCore {
             match readiness {
                 Readiness::Now if sent.is_some() => again.push(Arc::clone(&partition)),
                 Readiness::At(due) => self.upkeep.linger(&partition, due),
-                _ => {}
+                Readiness::Blocked => self.upkeep.trouble(&partition),
+                Readiness::Now | Readiness::Later => {}
             }
             let Some(sent) = sent else { continue };
             self.move_on(&partition);

@@ -261,8 +261,9 @@ impl PartitionQueue {
 
     /// Whether there is something to send. `hurry`: somebody flushes, the linger time does not count.
     pub(super) fn readiness(&self, options: &QueueOptions, hurry: bool) -> Readiness {
-        if !self.returned.is_empty() {
-            // Something is still in flight: its answer decides.
+        if self.scheduled || self.troubled || !self.returned.is_empty() {
+            // Whoever has it in a list looks at it again; of what came back, the answer to what is
+            // still in flight decides.
             return Readiness::Later;
         }
         if self.hold_until.is_some() {

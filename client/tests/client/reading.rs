@@ -201,9 +201,9 @@ async fn a_paused_partition_does_not_take_the_room_of_others() {
     while of_1 < 500 {
         let record = soon(reader.next()).await.unwrap().unwrap();
         if record.partition.get() == 1 {
-            of_1 += 1
+            of_1 += 1;
         } else {
-            of_0 += 1
+            of_0 += 1;
         }
     }
     assert!(
