@@ -5,7 +5,7 @@
 //! the byte and the rules with the tests that hold them.
 //!
 //! - `engine` a data directory with its logs; `background` its threads; `identity` who it is
-//! - `log` one partition: appending; `read`, `flush`, `trim` the other operations on it;
+//! - `log` one partition; `append` and `room` for it, `read`, `flush`, `trim` the other operations on it;
 //!   `retention` what to delete, as a pure function
 //! - `segment` one file of batches; `tail` how it grows; `map` its memory, with all `unsafe`
 //! - `offset_index`, `time_index`, `seal`, `checkpoint`, `epoch_checkpoint`,
@@ -14,6 +14,7 @@
 //! - `fuzzing` what must hold of any bytes in these files
 //! - `disk` the seam to the file system, `sim_disk` one that loses power
 
+mod append;
 mod background;
 pub mod checkpoint;
 pub mod disk;
@@ -33,6 +34,7 @@ mod partition_meta;
 mod read;
 mod recovery;
 pub mod retention;
+mod room;
 mod scan;
 mod seal;
 mod segment;
@@ -43,6 +45,7 @@ mod tail;
 mod time_index;
 mod trim;
 
+pub use append::Appended;
 pub use background::DurableCallback;
 pub use engine::{Engine, OpenResult, OpenedLog, RecoveryProgress};
 pub use epoch_checkpoint::{EpochCache, EpochEnd};
@@ -50,7 +53,7 @@ pub use error::{
     AppendError, Damage, DamageKind, IoError, OfflineReason, OpenError, ReadError, StorageError,
 };
 pub use identity::DirId;
-pub use log::{Appended, Log, LogHealth};
+pub use log::{Log, LogHealth};
 pub use options::{Background, Durability, EngineOptions, LogOptions};
 pub use partition_meta::PartitionMeta;
 pub use read::ReadSlice;

@@ -17,7 +17,7 @@ use crate::error::{IoError, OfflineReason, ReadError, StorageError};
 use crate::layout::{self, SegmentFileKind};
 use crate::log::{Log, SyncState, Writer};
 use crate::retention::{self, SegmentInfo};
-use crate::segment::{Segment, Walk};
+use crate::segment::{Segment, SegmentIndex, SegmentState, Walk};
 use crate::stats::count;
 use crate::time_index::IndexBuilder;
 
@@ -174,14 +174,15 @@ impl Log {
             .fetch_min(new_end.get(), Ordering::AcqRel);
         let removed = self.remove_from_list(&mut writer, |segment| segment.base >= new_end);
         if let Some(kept) = &cut.kept {
-            kept.segment.cut(Self::cut_state(
-                &kept.segment,
-                new_end,
-                kept.log_bytes,
-                kept.max_timestamp_ms,
-                kept.last_epoch,
-                kept.index.clone(),
-            ));
+            kept.segment.cut(SegmentState {
+                end_offset: new_end,
+                log_bytes: kept.log_bytes,
+                max_timestamp_ms: kept.max_timestamp_ms,
+                first_append: kept.segment.first_append(),
+                last_epoch: kept.last_epoch,
+                synced_bytes: kept.log_bytes,
+                index: SegmentIndex::Memory(kept.index.clone()),
+            });
         }
         drop(writer);
         let answer = self.truncate_files(&mut sync, &cut, &removed);
