@@ -175,7 +175,7 @@ fn replicated_topics_live_through_a_full_disk() {
 #[test]
 fn appends_stop_before_the_last_bytes_are_gone() {
     let dir = tempfile::tempdir().unwrap();
-    let broker = BrokerProcess::start(dir.path(), &["storage.min.free.bytes=1PiB"]);
+    let broker = BrokerProcess::start(dir.path(), &["storage.min.free.bytes=1000TiB"]);
     let mut client = RawClient::hello(broker.address());
     let topic = client.create_topic("t", 1);
     let deadline = Instant::now() + DEADLINE;

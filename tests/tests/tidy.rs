@@ -8,7 +8,7 @@ use std::process::Command;
 
 use highwater_tests::workspace_root;
 
-const LINES_MAX: usize = 600;
+const LINES_MAX: usize = 800;
 
 fn source_files() -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
@@ -77,8 +77,10 @@ fn no_file_is_named_for_everything_and_nothing() {
 
 #[test]
 fn unsafe_code_is_in_the_mapping_module_alone() {
+    // Put together here, so that this file does not find itself.
+    let mark = ["allow(", "unsafe_code)"].concat();
     for (path, text) in source_files() {
-        let opens = text.contains("allow(unsafe_code)");
+        let opens = text.contains(&mark);
         let may = path == Path::new("storage/src/map.rs") || path.ends_with("storage/src/lib.rs");
         assert!(!opens || may, "{} allows unsafe code", path.display());
     }
