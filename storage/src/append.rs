@@ -8,7 +8,7 @@ use highwater_protocol::ids::{LeaderEpoch, Offset, Timestamp};
 use highwater_protocol::record_batch::{BATCH_HEADER_BYTES, Batches, stamp};
 
 use crate::background::{FlushReason, Maintenance};
-use crate::error::{AppendError, IoError};
+use crate::error::{AppendError, IoError, OfflineReason};
 use crate::layout::SegmentFileKind;
 use crate::log::{Log, Writer};
 use crate::segment::BatchPlace;
@@ -124,16 +124,15 @@ impl Log {
 
         let start = active.position;
         active.tail.note_append(bytes);
-        active
-            .tail
-            .file
-            .store(&mut active.writer, batches)
-            .map_err(|source| IoError {
+        if let Err(source) = active.tail.file.store(&mut active.writer, batches) {
+            let path = active.segment.path(SegmentFileKind::Log);
+            let error = IoError {
                 action: "append to",
-                path: active.segment.path(SegmentFileKind::Log),
+                path,
                 source,
-            })
-            .map_err(|error| self.refused(error, bytes))?;
+            };
+            return Err(self.store_failed(error, bytes));
+        }
         let copy = active.writer.tail(batches.len());
         for place in &mut writer.places {
             let at = to_usize(place.position);
@@ -185,6 +184,17 @@ impl Log {
         })
     }
 
+    /// Nothing was published. A full disk may have space later; after anything else the file is not
+    /// to be trusted. Who waits is told by a flush thread: the caller may hold locks of its own.
+    fn store_failed(&self, error: IoError, bytes: u64) -> AppendError {
+        if error.is_disk_full() {
+            return self.refused(error, bytes);
+        }
+        let reason = self.set_offline(OfflineReason::Io(error)).0;
+        self.request_flush();
+        AppendError::Offline { reason }
+    }
+
     /// Sees to it that what was appended becomes durable some time, whoever else asks for it.
     fn after_append(&self, writer: &mut Writer, bytes: u64) {
         if self.disk_full.load(Ordering::Relaxed) {
@@ -225,8 +235,10 @@ impl Log {
             FlushReason::Requested => self.flush_queued.store(false, Ordering::Release),
             FlushReason::Timer => self.timer_armed.store(false, Ordering::Release),
         }
-        // The log is offline after a failure and has told everyone.
-        let _ = self.sync_now(reason);
+        // A failure that takes the log offline is logged where it happens.
+        if self.sync_now(reason).is_err() && self.offline.get().is_some() {
+            self.notify_durable();
+        }
     }
 
     fn queue_preparation(&self) {

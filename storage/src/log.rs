@@ -286,20 +286,31 @@ impl Log {
         Arc::clone(&self.segments.read())
     }
 
-    /// Takes the log offline; the first reason stays.
+    /// Takes the log offline and tells who waits for it; the first reason stays.
     pub(crate) fn go_offline(&self, reason: OfflineReason) -> Arc<OfflineReason> {
-        let first = self.offline.get().is_none();
-        let reason = Arc::clone(self.offline.get_or_init(|| Arc::new(reason)));
-        if first {
+        let (reason, is_first) = self.set_offline(reason);
+        if is_first {
+            self.notify_durable();
+        }
+        reason
+    }
+
+    /// Takes the log offline. Says whether it was not before.
+    pub(crate) fn set_offline(&self, reason: OfflineReason) -> (Arc<OfflineReason>, bool) {
+        let mut is_first = false;
+        let reason = Arc::clone(self.offline.get_or_init(|| {
+            is_first = true;
+            Arc::new(reason)
+        }));
+        if is_first {
             match &*reason {
                 OfflineReason::Deleted | OfflineReason::Closed => {}
                 reason => {
                     tracing::error!(log = %self.dir.display(), %reason, "log goes offline");
                 }
             }
-            self.notify_durable();
         }
-        reason
+        (reason, is_first)
     }
 
     pub(crate) fn check_online(&self) -> Result<(), Arc<OfflineReason>> {
