@@ -279,8 +279,9 @@ impl ReaderCore {
                 }
             }
         }
-        self.pump();
+        // First: another thread may hand the batches out while this one sends the next fetch.
         self.arrived.notify_one();
+        self.pump();
     }
 
     fn on_result(

@@ -96,7 +96,7 @@ async fn lingering_gathers_records_after_the_first() {
     let broker = FakeBroker::start().await;
     broker.topic("t", 1);
     let client = quick(&broker).connect().await.unwrap();
-    let producer = client.producer().linger(Duration::from_millis(100)).build();
+    let producer = client.producer().linger(Duration::from_millis(400)).build();
     soon(producer.send(record(&0))).await.unwrap();
     let mut acks = Vec::new();
     for n in 1..20 {
