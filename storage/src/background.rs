@@ -55,6 +55,8 @@ impl std::fmt::Debug for Shared {
 pub(crate) enum Maintenance {
     /// Seal the finished segments of a log.
     Seal(Arc<Log>),
+    /// Verify what a start after a crash did not read.
+    Verify(Arc<Log>),
     /// Remove a directory that was renamed for it.
     RemoveDir(PathBuf),
 }
@@ -148,6 +150,11 @@ impl<T> Queue<T> {
             }
             self.ready.wait(&mut state);
         }
+    }
+
+    /// Whether the end has come: only what must be done is still done.
+    fn is_stopped(&self) -> bool {
+        self.state.lock().1
     }
 
     fn stop(&self, discard: bool) {
@@ -394,6 +401,12 @@ impl Threads {
 pub(crate) fn run_maintenance(shared: &Shared, job: Maintenance) {
     match job {
         Maintenance::Seal(log) => log.seal_finished(),
+        Maintenance::Verify(log) => {
+            // An orderly end does not wait for it.
+            if !shared.maintain.is_stopped() {
+                log.verify_last_segment();
+            }
+        }
         Maintenance::RemoveDir(path) => {
             if let Err(error) = crate::engine::remove_dir(shared.disk(), &path) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove a deleted log; the next start tries again");

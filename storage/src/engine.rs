@@ -479,6 +479,10 @@ impl Drop for Engine {
 
 /// Makes durable what a recovery found, where that must not wait.
 fn after_recovery(log: &Arc<Log>, report: &RecoveryReport, synced: bool) -> Result<(), OpenError> {
+    if !report.clean && log.size_bytes() > report.scanned_bytes {
+        let job = crate::background::Maintenance::Verify(Arc::clone(log));
+        log.shared.maintain.push(job);
+    }
     let is_dirty = log.sync.lock().checkpoint_dirty;
     if report.clean || (log.end() == log.durable_end() && !report.was_poisoned && !is_dirty) {
         return Ok(());

@@ -44,6 +44,7 @@ mod stats;
 mod tail;
 mod time_index;
 mod trim;
+mod verify;
 
 pub use append::Appended;
 pub use background::DurableCallback;

@@ -5,6 +5,7 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{Offset, PartitionId, TopicId};
@@ -15,6 +16,7 @@ use highwater_tests::raw::{RawClient, batch_of};
 const HEALTHY: PartitionId = PartitionId::new(0);
 const HURT: PartitionId = PartitionId::new(1);
 const BATCHES: u64 = 50;
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn log_file(data_dir: &Path, topic: TopicId, partition: PartitionId) -> PathBuf {
     let dir = data_dir.join(format!("{topic}-{partition}"));
@@ -84,7 +86,15 @@ fn damage_below_the_recovery_point_takes_one_partition_offline_and_is_never_cut(
         let broker = BrokerProcess::start(dir.path(), &[]);
         let mut client = RawClient::hello(broker.address());
         assert_reads(&mut client, topic, HEALTHY, BATCHES);
-        let refused = client.fetch(topic, HURT, Offset::ZERO).unwrap_err();
+        // What the start did not read is verified while the broker serves already.
+        let deadline = Instant::now() + DEADLINE;
+        let refused = loop {
+            match client.fetch(topic, HURT, Offset::ZERO) {
+                Ok(_) => assert!(Instant::now() < deadline, "the damage is not noticed"),
+                Err(refused) => break refused,
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
         assert_eq!(refused.code, ErrorCode::PartitionOffline);
         assert!(refused.message.contains("damaged"), "{}", refused.message);
         let refused = client
