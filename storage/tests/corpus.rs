@@ -76,6 +76,9 @@ fn run_all(target: &Target) {
 
 #[test]
 fn every_target_holds_over_its_corpus_and_mutations() {
+    if std::env::var_os("HIGHWATER_TEST_BLESS").is_some() {
+        write_corpus();
+    }
     let manifest = std::fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
     for target in TARGETS {
         let name = target.0;
@@ -93,9 +96,7 @@ fn every_target_holds_over_its_corpus_and_mutations() {
     }
 }
 
-/// Writes the corpus anew: `cargo test -p highwater-storage --test corpus -- --ignored`.
-#[test]
-#[ignore = "changes checked-in files"]
+/// Writes the corpus anew: `HIGHWATER_TEST_BLESS=1 cargo test -p highwater-storage --test corpus`.
 fn write_corpus() {
     let write = |target: &str, name: &str, bytes: &[u8]| {
         let directory = fuzz().join("corpus").join(target);
