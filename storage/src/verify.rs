@@ -29,7 +29,13 @@ impl Log {
             end_position,
         };
         let end = scan(&*file, start, |_, _| {});
-        if end.position >= end_position {
+        // Truncated or removed meanwhile: what is missing is not damage.
+        let is_shorter = segment.log_bytes() < end_position
+            || !self
+                .segment_list()
+                .iter()
+                .any(|listed| listed.base == segment.base);
+        if end.position >= end_position || is_shorter {
             return;
         }
         // Without a reason the scan met zeros where batches had been.
@@ -40,7 +46,6 @@ impl Log {
                 found: end.position,
             });
         let damage = segment.damage(end.position, end.offset, kind);
-        tracing::error!(log = %self.dir().display(), %damage, "the log goes offline");
         self.go_offline(OfflineReason::Damaged(damage));
     }
 }

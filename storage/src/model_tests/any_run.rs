@@ -172,3 +172,29 @@ proptest! {
         run(&ops);
     }
 }
+
+/// An empty segment that a recovery had removed came back with the next power loss, and hid what had
+/// been appended to the segment before it.
+#[test]
+fn an_empty_segment_stays_removed() {
+    let append = Op::Append {
+        batches: 1,
+        records: 1,
+        bytes: 1,
+    };
+    for seed in 0..300 {
+        run(&[
+            append.clone(),
+            Op::Roll,
+            Op::Flush,
+            Op::Crash(seed),
+            append.clone(),
+            Op::Roll,
+            Op::Crash(seed * 31),
+            Op::Crash(seed * 77),
+            append.clone(),
+            Op::Flush,
+            Op::Crash(seed * 131),
+        ]);
+    }
+}

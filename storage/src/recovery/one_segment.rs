@@ -221,6 +221,10 @@ impl Recovery<'_> {
             // Begun and never written. The next append begins it again.
             drop(file);
             self.remove_segment(found.base)?;
+            // Or its name comes back and hides what is appended to the segment before it.
+            self.disk()
+                .sync_dir(self.dir)
+                .map_err(IoError::on("sync", self.dir))?;
             return Ok(());
         }
         let first = first_header(&*file).map_err(IoError::on("read", &path))?;
