@@ -141,7 +141,8 @@ impl Engine {
     }
 
     /// Called after the durable end of a log moved and after a log went offline, on the thread that
-    /// did it. It must not block. Only the first callback counts.
+    /// did it. It must not wait for anything, and must not
+    /// flush, trim or truncate the log. Only the first callback counts.
     pub fn on_durable(&self, callback: DurableCallback) {
         let _ = self.shared.on_durable.set(callback);
     }

@@ -41,6 +41,17 @@ impl IoError {
     }
 }
 
+impl IoError {
+    /// Whether the process or the machine was short of something while a file was being opened: the
+    /// operation was not tried, so nothing is known to have failed.
+    pub(crate) fn is_shortage(&self) -> bool {
+        matches!(
+            self.source.raw_os_error(),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+        )
+    }
+}
+
 /// Whether the answer means that there is no space left.
 pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(

@@ -35,6 +35,8 @@ use crate::{offset_index, time_index};
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Or when this many bytes would have to be scanned.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// When a sync is tried again that could not be tried for want of file descriptors or memory.
+const SHORTAGE_RETRY_MS: u64 = 100;
 /// How much is summed at once for a seal.
 const SEAL_STEP: u64 = 1 << 20;
 
@@ -71,6 +73,12 @@ impl Log {
         let dirty = self.take_dirty();
         let bytes = match self.sync_data(&dirty) {
             Ok(bytes) => bytes,
+            Err(error) if error.is_shortage() => {
+                // Not a failed sync: none was tried. The timer tries again.
+                self.writer.lock().names_dirty |= dirty.names;
+                self.arm_timer(SHORTAGE_RETRY_MS);
+                return Err(StorageError::Io(error));
+            }
             Err(error) => {
                 count(&self.shared.counters.sync_failures);
                 self.leave_note(&error);
@@ -203,7 +211,7 @@ impl Log {
     /// A full disk is an answer, and the operation may be tried again. After any other failure the
     /// state on the disk is not known, and the log goes offline.
     pub(crate) fn failed(&self, error: IoError) -> StorageError {
-        if error.is_disk_full() {
+        if error.is_disk_full() || error.is_shortage() {
             return StorageError::Io(error);
         }
         StorageError::Offline(self.go_offline(OfflineReason::Io(error)))

@@ -268,7 +268,8 @@ impl Log {
     }
 
     /// Called after the durable end moved and after the log went offline, on the thread that did
-    /// it. It must not block. Only the first callback counts.
+    /// it. It must not wait for anything, and must not
+    /// flush, trim or truncate the log. Only the first callback counts.
     pub fn on_durable(&self, callback: DurableCallback) {
         let _ = self.on_durable.set(callback);
     }

@@ -274,3 +274,95 @@ fn many_idle_logs_take_no_space_and_open_quickly() {
     let files = std::fs::read_dir(&opened[0].path).unwrap().count();
     assert_eq!(files, 1, "only the file that names the partition");
 }
+
+#[test]
+fn few_sealed_segments_stay_mapped_and_readers_keep_theirs() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = small_segments();
+    {
+        let engine = open(dir.path());
+        let log = engine.create_log(meta(0), options.clone()).unwrap();
+        fill(&log, 600);
+        engine.close().unwrap();
+    }
+    let engine_options = EngineOptions {
+        mapped_segments_max: 3,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::open(dir.path(), engine_options).unwrap();
+    let opened = engine.open_logs(&|_| Some(options.clone()), &|_| {});
+    let log = &opened[0].result.as_ref().unwrap().0;
+    assert!(log.segment_count() > 10);
+    let first = log.read(at(0), log.end(), 1 << 20).unwrap();
+    let before = first.records.to_vec();
+    assert_eq!(read_all(log, 1 << 20).len(), 600);
+    assert!(engine.stats().mapped_segments <= 3, "{:?}", engine.stats());
+    assert_eq!(first.records, before);
+    assert_eq!(
+        read_all(log, 5000).len(),
+        600,
+        "and what was let go is mapped again"
+    );
+}
+
+#[test]
+fn an_old_segment_is_finished_by_the_next_append() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let options = LogOptions {
+        segment_ms: 1000,
+        ..LogOptions::default()
+    };
+    let log = engine.create_log(meta(0), options).unwrap();
+    for (now, segments) in [(5000, 1), (5999, 1), (6000, 2), (6999, 2), (7000, 3)] {
+        log.append(&batch(1, 10, now, 0), epoch(1), ms(now))
+            .unwrap();
+        assert_eq!(log.segment_count(), segments, "at {now}");
+    }
+}
+
+#[test]
+fn a_follower_takes_what_fits_behind_its_end_and_nothing_else() {
+    use highwater_protocol::record_batch::stamp;
+    use highwater_storage::AppendError;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let log = engine.create_log(meta(0), small_segments()).unwrap();
+    let stamped = |base, of| {
+        let mut bytes = batch(2, 100, 1, base);
+        stamp(&mut bytes, at(base), epoch(of));
+        bytes
+    };
+    let two = [stamped(0, 3), stamped(2, 4)].concat();
+    assert_eq!(
+        log.append_replicated(&two, ms(1)).unwrap().end_offset,
+        at(4)
+    );
+    let refused = |bytes: &[u8]| log.append_replicated(bytes, ms(1)).unwrap_err();
+    assert!(matches!(
+        refused(&stamped(5, 4)),
+        AppendError::NotContiguous { .. }
+    ));
+    assert!(matches!(
+        refused(&stamped(4, 3)),
+        AppendError::EpochWentBack { .. }
+    ));
+    assert!(matches!(
+        refused(&batch(2, 100, 1, 1)),
+        AppendError::NotContiguous { .. }
+    ));
+    let half = [stamped(4, 4), stamped(7, 4)].concat();
+    assert!(
+        matches!(refused(&half), AppendError::NotContiguous { .. }),
+        "all or none"
+    );
+    assert!(matches!(
+        refused(&two[..two.len() - 1]),
+        AppendError::NotContiguous { .. }
+    ));
+    assert!(matches!(refused(&[]), AppendError::Empty));
+    assert_eq!(log.end(), at(4));
+    assert_eq!(log.end_offset_for(epoch(3)).unwrap().end_offset, at(2));
+    let bytes = log.read(at(0), log.end(), 1 << 20).unwrap().records;
+    assert_eq!(bytes, two, "stored exactly as received");
+}
