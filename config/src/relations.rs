@@ -175,12 +175,6 @@ pub(crate) fn warnings(config: &BrokerConfig) -> Vec<String> {
             "`admin.listen` is {admin}: it has no authentication, everyone who can reach the port can delete topics"
         ));
     }
-    if config.advertised_listen.is_none() && is_wildcard(&config.listen) {
-        warnings.push(format!(
-            "`listen` is {} and `advertised.listen` is auto: clients on other machines are told to connect to a wildcard, which they cannot",
-            config.listen
-        ));
-    }
     if topic.durability == Durability::Replicated {
         warnings.push(format!(
             "`durability` is replicated and there is one replica: a power cut can lose acknowledged records of the last {}",

@@ -166,7 +166,7 @@ pub static SETTINGS: &[Setting] = settings! {
 
     "advertised.listen" => broker advertised_listen, Kind::Address { port_zero: false }, "auto",
         none "auto", aliases ["advertised.listeners"];
-    "Address that clients are told to connect to, where it differs from `listen` (containers, port forwarding). With auto it is the address listened on. Set it when that is a wildcard such as 0.0.0.0 and clients run on other machines: they cannot connect to a wildcard."
+    "Address that clients are told to connect to, where it differs from `listen` (containers, port forwarding). With auto it is the address listened on, and where that is a wildcard such as 0.0.0.0, the address on which the client reached the broker."
 
     "shutdown.timeout" => broker shutdown_timeout, time(0, HOUR), "30s";
     "How long requests in flight may take to finish after SIGTERM or SIGINT. What is left then is cut off; logs are flushed and marked clean in any case."
