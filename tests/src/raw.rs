@@ -195,26 +195,7 @@ impl RawClient {
         partition: PartitionId,
         offset: Offset,
     ) -> Result<(Bytes, Offset), Refused> {
-        let partitions = vec![FetchPartition {
-            partition,
-            leader_epoch: None,
-            offset,
-            last_epoch: None,
-            durable_end: None,
-            log_start: None,
-            bytes_max: 8 << 20,
-        }];
-        let request = FetchRequest {
-            replica: None,
-            wait_ms_max: 0,
-            bytes_min: 0,
-            bytes_max: 8 << 20,
-            isolation: Isolation::ReadUncommitted,
-            topics: vec![FetchTopic {
-                topic_id,
-                partitions,
-            }],
-        };
+        let request = fetch_request(topic_id, partition, offset, 0);
         let response = self.call(&request)?;
         let result = response
             .topics
@@ -229,6 +210,22 @@ impl RawClient {
                 message: result.message.unwrap_or_default(),
             }),
         }
+    }
+
+    /// Asks for records from the start of the partition on, for as long as there are none, and does
+    /// not wait for the answer.
+    pub fn long_poll(
+        &mut self,
+        topic_id: TopicId,
+        partition: PartitionId,
+        wait_ms_max: u32,
+    ) -> CorrelationId {
+        self.send(&fetch_request(
+            topic_id,
+            partition,
+            Offset::ZERO,
+            wait_ms_max,
+        ))
     }
 
     /// Every record of a partition from `offset` to the high watermark: offset and value.
@@ -359,4 +356,33 @@ pub fn batch_of<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Bytes {
         builder.push(now, None, Some(value), &[]);
     }
     builder.build()
+}
+
+/// A request for what there is, or for one byte at least if it may wait.
+fn fetch_request(
+    topic_id: TopicId,
+    partition: PartitionId,
+    offset: Offset,
+    wait_ms_max: u32,
+) -> FetchRequest {
+    let partitions = vec![FetchPartition {
+        partition,
+        leader_epoch: None,
+        offset,
+        last_epoch: None,
+        durable_end: None,
+        log_start: None,
+        bytes_max: 8 << 20,
+    }];
+    FetchRequest {
+        replica: None,
+        wait_ms_max,
+        bytes_min: u32::from(wait_ms_max > 0),
+        bytes_max: 8 << 20,
+        isolation: Isolation::ReadUncommitted,
+        topics: vec![FetchTopic {
+            topic_id,
+            partitions,
+        }],
+    }
 }

@@ -252,30 +252,10 @@ async fn settings_partitions_trimming_and_offsets() {
 /// A long poll on one connection holds up nothing else on it, and is answered by the append.
 #[tokio::test]
 async fn a_long_poll_does_not_block_its_connection() {
-    use highwater_protocol::messages::{FetchPartition, FetchRequest, FetchTopic, Isolation};
     let broker = EmbeddedBroker::start().await.unwrap();
     let mut client = RawClient::hello(broker.address());
     let topic = client.create_topic("t", 1);
-    let partitions = vec![FetchPartition {
-        partition: ZERO,
-        leader_epoch: None,
-        offset: Offset::ZERO,
-        last_epoch: None,
-        durable_end: None,
-        log_start: None,
-        bytes_max: 1 << 20,
-    }];
-    let poll = client.send(&FetchRequest {
-        replica: None,
-        wait_ms_max: 60_000,
-        bytes_min: 1,
-        bytes_max: 1 << 20,
-        isolation: Isolation::ReadUncommitted,
-        topics: vec![FetchTopic {
-            topic_id: topic,
-            partitions,
-        }],
-    });
+    let poll = client.long_poll(topic, ZERO, 60_000);
     for _ in 0..3 {
         client.assert_served();
     }
@@ -289,30 +269,10 @@ async fn a_long_poll_does_not_block_its_connection() {
 /// A long poll in flight does not hold up an orderly stop.
 #[tokio::test]
 async fn stopping_answers_long_polls() {
-    use highwater_protocol::messages::{FetchPartition, FetchRequest, FetchTopic, Isolation};
     let broker = EmbeddedBroker::start().await.unwrap();
     let mut client = RawClient::hello(broker.address());
     let topic = client.create_topic("t", 1);
-    let partitions = vec![FetchPartition {
-        partition: ZERO,
-        leader_epoch: None,
-        offset: Offset::ZERO,
-        last_epoch: None,
-        durable_end: None,
-        log_start: None,
-        bytes_max: 1 << 20,
-    }];
-    client.send(&FetchRequest {
-        replica: None,
-        wait_ms_max: 200_000,
-        bytes_min: 1,
-        bytes_max: 1 << 20,
-        isolation: Isolation::ReadUncommitted,
-        topics: vec![FetchTopic {
-            topic_id: topic,
-            partitions,
-        }],
-    });
+    client.long_poll(topic, ZERO, 200_000);
     let stopped = tokio::time::timeout(Duration::from_secs(20), broker.shutdown()).await;
     stopped
         .expect("the stop does not wait for the poll")
