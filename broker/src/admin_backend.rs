@@ -97,7 +97,7 @@ impl AdminBackend for Backend {
             node_id: node_id.get(),
             host: broker.host.clone(),
             port: broker.port,
-            rack: broker.rack.clone(),
+            rack: broker.rack().map(str::to_owned),
         });
         ClusterView {
             cluster_id: shared.cluster_id.to_string(),

@@ -183,6 +183,10 @@ pub(crate) fn dispatch(
         ApiKey::DescribeCluster => {
             call.now(shared, |request| cluster::handle(shared, peer, &request))
         }
+        other => {
+            let message = format!("{other} is not served yet");
+            Answer::Now(call.reply.error(shared, ErrorCode::Unsupported, &message))
+        }
     }
 }
 

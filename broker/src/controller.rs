@@ -231,6 +231,7 @@ impl Controller {
             name: &request.name,
             partitions,
             replicas,
+            isr_min: u16::try_from(config.min_insync_replicas).unwrap_or(u16::MAX),
             configs: request.configs.clone(),
         };
         let mut metadata = self.metadata.lock();
@@ -284,7 +285,12 @@ impl Controller {
         };
         let config = self.settings.check_changes(&topic.configs, &changes)?;
         self.settings.check_replicas(&config, topic.replicas)?;
-        let decision = decide::alter_topic_config(metadata.image(), name, changes)?;
+        let decision = decide::alter_topic_config(
+            metadata.image(),
+            name,
+            u16::try_from(config.min_insync_replicas).unwrap_or(u16::MAX),
+            changes,
+        )?;
         if !validate_only {
             self.commit(&mut metadata, &decision.records)?;
             info!(topic = name, "topic settings changed");

@@ -71,6 +71,10 @@ impl Opening {
             port,
             rack: self.config.rack.clone(),
             clean: was_clean,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            directory: highwater_protocol::ids::DirectoryId::random(),
+            incarnation: highwater_protocol::ids::IncarnationId::random(),
+            epoch: highwater_protocol::ids::BrokerEpoch::new(1),
         };
         controller
             .start(&broker, opened)

@@ -299,12 +299,32 @@ fn is_question<R: Request>() -> bool {
         | ApiKey::Fetch
         | ApiKey::ListOffsets
         | ApiKey::DescribeConfigs
-        | ApiKey::DescribeCluster => true,
+        | ApiKey::DescribeCluster
+        | ApiKey::DescribeQuorum
+        | ApiKey::InitProducerId
+        | ApiKey::Discover
+        | ApiKey::ReplicaLogs => true,
         ApiKey::Produce
         | ApiKey::CreateTopics
         | ApiKey::DeleteTopics
         | ApiKey::CreatePartitions
         | ApiKey::DeleteRecords
-        | ApiKey::AlterConfigs => false,
+        | ApiKey::AlterConfigs
+        | ApiKey::AlterVoters
+        | ApiKey::DrainNode
+        | ApiKey::RemoveNode
+        | ApiKey::MoveReplicas
+        | ApiKey::ElectLeaders
+        | ApiKey::Balance
+        // Spoken between brokers only.
+        | ApiKey::JoinCluster
+        | ApiKey::RegisterBroker
+        | ApiKey::BrokerHeartbeat
+        | ApiKey::AlterPartition
+        | ApiKey::AllocateProducerIds
+        | ApiKey::RaftAppend
+        | ApiKey::RaftVote
+        | ApiKey::RaftSnapshot
+        | ApiKey::RaftProbe => false,
     }
 }

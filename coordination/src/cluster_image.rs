@@ -4,10 +4,13 @@
 //! start, or comes out of a snapshot. Applying a record twice leaves the same image, so that a replay
 //! over a snapshot that already contains it is harmless; so is any part of a snapshot of the image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use highwater_protocol::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionId, TopicId, TopicName};
+use highwater_protocol::ids::{
+    BrokerEpoch, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, NodeId, PartitionId,
+    ProducerId, TopicId, TopicName,
+};
 use highwater_protocol::limits::PARTITIONS_PER_TOPIC_MAX;
 use highwater_protocol::messages::ConfigEntry;
 use highwater_protocol::metadata_record::MetadataRecord;
@@ -16,9 +19,13 @@ use thiserror::Error;
 /// Everything that the metadata log says. Cheap to clone: topics are shared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterImage {
+    cluster_id: Option<ClusterId>,
     topics: BTreeMap<TopicName, Arc<TopicImage>>,
     names: BTreeMap<TopicId, TopicName>,
     brokers: BTreeMap<NodeId, BrokerImage>,
+    /// Nodes that were removed: their ids are never given out again.
+    removed: BTreeSet<NodeId>,
+    producer_id_next: ProducerId,
 }
 
 /// A topic.
@@ -30,6 +37,8 @@ pub struct TopicImage {
     pub name: TopicName,
     /// Replicas of each partition.
     pub replicas: u16,
+    /// Fewest in-sync replicas for anything to commit.
+    pub isr_min: u16,
     /// Settings that differ from the brokers' defaults.
     pub configs: BTreeMap<String, String>,
     /// Its partitions in order.
@@ -39,27 +48,79 @@ pub struct TopicImage {
 /// A partition.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PartitionImage {
+    /// Counts every change of the partition.
+    pub partition_epoch: u32,
     /// Who leads it, if anyone.
     pub leader: Option<NodeId>,
     /// Counts its leaders.
     pub leader_epoch: LeaderEpoch,
+    /// Its leader came from an unclean election and nobody has joined it in the ISR yet: in this leader
+    /// epoch followers may truncate below their high watermark.
+    pub recovering: bool,
     /// Who holds it, the preferred leader first.
     pub replicas: Vec<NodeId>,
     /// Who is in sync.
     pub isr: Vec<NodeId>,
+    /// Eligible leader replicas: not in sync, and yet with everything that is committed (KIP-966).
+    pub elr: Vec<NodeId>,
+    /// Replicas that were eligible before their brokers may have lost data.
+    pub last_known_elr: Vec<NodeId>,
+    /// Replicas that a move adds; among `replicas`.
+    pub adding: Vec<NodeId>,
+    /// Replicas that a move removes; among `replicas`.
+    pub removing: Vec<NodeId>,
 }
 
-/// A broker.
+/// A node of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerImage {
-    /// Counts its registrations.
-    pub epoch: BrokerEpoch,
-    /// Host that clients connect to.
+    /// Its registration; `None` while it has joined and never started.
+    pub registration: Option<Registration>,
+    /// Its data directory.
+    pub directory: DirectoryId,
+    /// Host that clients and brokers connect to.
     pub host: String,
-    /// Port that clients connect to.
+    /// Port that clients and brokers connect to.
     pub port: u16,
+    /// Kept from leading and from being in sync.
+    pub fenced: bool,
+    /// Stops in order.
+    pub shutting_down: bool,
+    /// Everything is moved off it.
+    pub draining: bool,
+}
+
+/// One life of a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Grows with every registration of any broker.
+    pub epoch: BrokerEpoch,
+    /// Drawn by the process at its start.
+    pub incarnation: IncarnationId,
     /// Its failure domain.
     pub rack: Option<String>,
+    /// Version of its software.
+    pub version: String,
+}
+
+impl BrokerImage {
+    /// Its broker epoch, if it is registered.
+    #[must_use]
+    pub fn epoch(&self) -> Option<BrokerEpoch> {
+        self.registration.as_ref().map(|life| life.epoch)
+    }
+
+    /// Its failure domain.
+    #[must_use]
+    pub fn rack(&self) -> Option<&str> {
+        self.registration.as_ref()?.rack.as_deref()
+    }
+
+    /// Whether it may lead partitions and be in sync.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.registration.is_some() && !self.fenced && !self.shutting_down
+    }
 }
 
 /// Why a record does not fit the image: the metadata log is damaged or from a newer version.
@@ -78,6 +139,12 @@ pub enum ApplyError {
         topic: TopicName,
         /// The partition.
         partition: PartitionId,
+    },
+    /// A record about a node that never joined, or was removed.
+    #[error("metadata record about unknown node {node_id}")]
+    UnknownNode {
+        /// The node.
+        node_id: NodeId,
     },
     /// Two live topics of one name.
     #[error("metadata record creates topic {name} a second time under another id")]
@@ -98,6 +165,31 @@ pub enum ApplyError {
 }
 
 impl ClusterImage {
+    /// The cluster, once it exists.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.cluster_id
+    }
+
+    /// The first producer id that was not given out.
+    #[must_use]
+    pub fn producer_id_next(&self) -> ProducerId {
+        self.producer_id_next
+    }
+
+    /// Whether a node of this id was removed.
+    #[must_use]
+    pub fn was_removed(&self, id: NodeId) -> bool {
+        self.removed.contains(&id)
+    }
+
+    /// The lowest node id that no node has or ever had.
+    #[must_use]
+    pub fn node_id_next(&self) -> NodeId {
+        let highest = self.brokers.keys().chain(&self.removed).max();
+        NodeId::new(highest.map_or(0, |id| id.get()) + 1)
+    }
+
     /// The topic of this name.
     #[must_use]
     pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
@@ -115,12 +207,12 @@ impl ClusterImage {
         self.topics.values()
     }
 
-    /// All registered brokers by id.
+    /// All nodes by id, registered or not.
     pub fn brokers(&self) -> impl ExactSizeIterator<Item = (NodeId, &BrokerImage)> {
         self.brokers.iter().map(|(id, broker)| (*id, broker))
     }
 
-    /// A registered broker.
+    /// A node of the cluster.
     #[must_use]
     pub fn broker(&self, id: NodeId) -> Option<&BrokerImage> {
         self.brokers.get(&id)
@@ -146,31 +238,23 @@ impl ClusterImage {
                 name,
                 partitions,
                 replicas,
+                isr_min,
                 configs,
-            } => self.apply_created(*id, name, *partitions, *replicas, configs),
+            } => self.apply_created(*id, name, *partitions, *replicas, *isr_min, configs),
             MetadataRecord::TopicDeleted { id } => {
                 if let Some(name) = self.names.remove(id) {
                     self.topics.remove(&name);
                 }
                 Ok(())
             }
-            MetadataRecord::PartitionsAdded { id, total } => {
+            MetadataRecord::PartitionsAdded { id, total } => self.apply_added(*id, *total),
+            MetadataRecord::TopicConfigChanged {
+                id,
+                isr_min,
+                changes,
+            } => {
                 let topic = self.topic_mut(*id)?;
-                let now = topic.partitions.len();
-                if (*total as usize) < now || *total > PARTITIONS_PER_TOPIC_MAX {
-                    return Err(ApplyError::Partitions {
-                        topic: topic.name.clone(),
-                        now,
-                        total: *total,
-                    });
-                }
-                topic
-                    .partitions
-                    .resize(*total as usize, PartitionImage::default());
-                Ok(())
-            }
-            MetadataRecord::TopicConfigChanged { id, changes } => {
-                let topic = self.topic_mut(*id)?;
+                topic.isr_min = *isr_min;
                 for change in changes {
                     match &change.value {
                         Some(value) => topic.configs.insert(change.key.clone(), value.clone()),
@@ -182,41 +266,76 @@ impl ClusterImage {
             MetadataRecord::BrokerRegistered {
                 node_id,
                 broker_epoch,
+                directory,
+                incarnation,
                 host,
                 port,
                 rack,
+                version,
             } => {
+                let draining = self.brokers.get(node_id).is_some_and(|old| old.draining);
                 let broker = BrokerImage {
-                    epoch: *broker_epoch,
+                    registration: Some(Registration {
+                        epoch: *broker_epoch,
+                        incarnation: *incarnation,
+                        rack: rack.clone(),
+                        version: version.clone(),
+                    }),
+                    directory: *directory,
                     host: host.clone(),
                     port: *port,
-                    rack: rack.clone(),
+                    fenced: true,
+                    shutting_down: false,
+                    draining,
                 };
                 self.brokers.insert(*node_id, broker);
                 Ok(())
             }
-            MetadataRecord::PartitionChanged {
-                topic_id,
-                partition,
-                leader,
-                leader_epoch,
-                replicas,
-                isr,
+            MetadataRecord::PartitionChanged { .. } => self.apply_partition(record),
+            MetadataRecord::ClusterCreated { cluster_id } => {
+                self.cluster_id = Some(*cluster_id);
+                Ok(())
+            }
+            MetadataRecord::NodeJoined {
+                node_id,
+                directory,
+                host,
+                port,
             } => {
-                let topic = self.topic_mut(*topic_id)?;
-                let name = topic.name.clone();
-                let slot = topic.partitions.get_mut(partition.get() as usize).ok_or(
-                    ApplyError::UnknownPartition {
-                        topic: name,
-                        partition: *partition,
-                    },
-                )?;
-                *slot = PartitionImage {
-                    leader: *leader,
-                    leader_epoch: *leader_epoch,
-                    replicas: replicas.clone(),
-                    isr: isr.clone(),
-                };
+                self.brokers.entry(*node_id).or_insert_with(|| BrokerImage {
+                    registration: None,
+                    directory: *directory,
+                    host: host.clone(),
+                    port: *port,
+                    fenced: true,
+                    shutting_down: false,
+                    draining: false,
+                });
+                Ok(())
+            }
+            MetadataRecord::NodeRemoved { node_id } => {
+                self.brokers.remove(node_id);
+                self.removed.insert(*node_id);
+                Ok(())
+            }
+            MetadataRecord::BrokerChanged {
+                node_id,
+                broker_epoch: _,
+                fenced,
+                shutting_down,
+                draining,
+            } => {
+                let node = self
+                    .brokers
+                    .get_mut(node_id)
+                    .ok_or(ApplyError::UnknownNode { node_id: *node_id })?;
+                node.fenced = *fenced;
+                node.shutting_down = *shutting_down;
+                node.draining = *draining;
+                Ok(())
+            }
+            MetadataRecord::ProducerIdsAllocated { next } => {
+                self.producer_id_next = self.producer_id_next.max(*next);
                 Ok(())
             }
         }
@@ -225,16 +344,20 @@ impl ClusterImage {
     /// Records that build this image from nothing.
     #[must_use]
     pub fn snapshot(&self) -> Vec<MetadataRecord> {
+        let cluster = self
+            .cluster_id
+            .map(|cluster_id| MetadataRecord::ClusterCreated { cluster_id });
+        let ids = MetadataRecord::ProducerIdsAllocated {
+            next: self.producer_id_next,
+        };
+        let removed = self
+            .removed
+            .iter()
+            .map(|node_id| MetadataRecord::NodeRemoved { node_id: *node_id });
         let brokers = self
             .brokers
             .iter()
-            .map(|(id, broker)| MetadataRecord::BrokerRegistered {
-                node_id: *id,
-                broker_epoch: broker.epoch,
-                host: broker.host.clone(),
-                port: broker.port,
-                rack: broker.rack.clone(),
-            });
+            .flat_map(|(node_id, broker)| broker.records(*node_id));
         let topics = self.topics.values().flat_map(|topic| {
             let created = MetadataRecord::TopicCreated {
                 id: topic.id,
@@ -242,6 +365,7 @@ impl ClusterImage {
                 // Cannot truncate: no record makes more than PARTITIONS_PER_TOPIC_MAX.
                 partitions: topic.partitions.len() as u32,
                 replicas: topic.replicas,
+                isr_min: topic.isr_min,
                 configs: topic
                     .configs
                     .iter()
@@ -253,7 +377,13 @@ impl ClusterImage {
             };
             std::iter::once(created).chain(topic.partition_records())
         });
-        brokers.chain(topics).collect()
+        cluster
+            .into_iter()
+            .chain(std::iter::once(ids))
+            .chain(removed)
+            .chain(brokers)
+            .chain(topics)
+            .collect()
     }
 
     fn apply_created(
@@ -262,6 +392,7 @@ impl ClusterImage {
         name: &TopicName,
         partitions: u32,
         replicas: u16,
+        isr_min: u16,
         configs: &[ConfigEntry],
     ) -> Result<(), ApplyError> {
         let name = name.clone();
@@ -289,6 +420,7 @@ impl ClusterImage {
             id,
             name: name.clone(),
             replicas,
+            isr_min,
             configs: configs
                 .iter()
                 .map(|c| (c.key.clone(), c.value.clone()))
@@ -297,6 +429,63 @@ impl ClusterImage {
         };
         self.names.insert(id, name.clone());
         self.topics.insert(name, Arc::new(topic));
+        Ok(())
+    }
+
+    fn apply_added(&mut self, id: TopicId, total: u32) -> Result<(), ApplyError> {
+        let topic = self.topic_mut(id)?;
+        let now = topic.partitions.len();
+        if (total as usize) < now || total > PARTITIONS_PER_TOPIC_MAX {
+            return Err(ApplyError::Partitions {
+                topic: topic.name.clone(),
+                now,
+                total,
+            });
+        }
+        topic
+            .partitions
+            .resize(total as usize, PartitionImage::default());
+        Ok(())
+    }
+
+    fn apply_partition(&mut self, record: &MetadataRecord) -> Result<(), ApplyError> {
+        let MetadataRecord::PartitionChanged {
+            topic_id,
+            partition,
+            partition_epoch,
+            leader,
+            leader_epoch,
+            recovering,
+            replicas,
+            isr,
+            elr,
+            last_known_elr,
+            adding,
+            removing,
+        } = record
+        else {
+            return Ok(());
+        };
+        let topic = self.topic_mut(*topic_id)?;
+        let name = topic.name.clone();
+        let slot = topic.partitions.get_mut(partition.get() as usize).ok_or(
+            ApplyError::UnknownPartition {
+                topic: name,
+                partition: *partition,
+            },
+        )?;
+        *slot = PartitionImage {
+            partition_epoch: *partition_epoch,
+            leader: *leader,
+            leader_epoch: *leader_epoch,
+            recovering: *recovering,
+            replicas: replicas.clone(),
+            isr: isr.clone(),
+            elr: elr.clone(),
+            last_known_elr: last_known_elr.clone(),
+            adding: adding.clone(),
+            removing: removing.clone(),
+        };
         Ok(())
     }
 
@@ -309,18 +498,64 @@ impl ClusterImage {
     }
 }
 
+impl BrokerImage {
+    fn records(&self, node_id: NodeId) -> Vec<MetadataRecord> {
+        let joined = MetadataRecord::NodeJoined {
+            node_id,
+            directory: self.directory,
+            host: self.host.clone(),
+            port: self.port,
+        };
+        let Some(life) = &self.registration else {
+            return vec![joined];
+        };
+        let registered = MetadataRecord::BrokerRegistered {
+            node_id,
+            broker_epoch: life.epoch,
+            directory: self.directory,
+            incarnation: life.incarnation,
+            host: self.host.clone(),
+            port: self.port,
+            rack: life.rack.clone(),
+            version: life.version.clone(),
+        };
+        let changed = MetadataRecord::BrokerChanged {
+            node_id,
+            broker_epoch: life.epoch,
+            fenced: self.fenced,
+            shutting_down: self.shutting_down,
+            draining: self.draining,
+        };
+        vec![joined, registered, changed]
+    }
+}
+
 impl TopicImage {
     fn partition_records(&self) -> impl Iterator<Item = MetadataRecord> + '_ {
         self.partitions
             .iter()
             .zip(0u32..)
-            .map(|(partition, index)| MetadataRecord::PartitionChanged {
-                topic_id: self.id,
-                partition: PartitionId::new(index),
-                leader: partition.leader,
-                leader_epoch: partition.leader_epoch,
-                replicas: partition.replicas.clone(),
-                isr: partition.isr.clone(),
-            })
+            .map(|(partition, index)| partition.record(self.id, PartitionId::new(index)))
+    }
+}
+
+impl PartitionImage {
+    /// The record that makes the partition what it is here.
+    #[must_use]
+    pub fn record(&self, topic_id: TopicId, partition: PartitionId) -> MetadataRecord {
+        MetadataRecord::PartitionChanged {
+            topic_id,
+            partition,
+            partition_epoch: self.partition_epoch,
+            leader: self.leader,
+            leader_epoch: self.leader_epoch,
+            recovering: self.recovering,
+            replicas: self.replicas.clone(),
+            isr: self.isr.clone(),
+            elr: self.elr.clone(),
+            last_known_elr: self.last_known_elr.clone(),
+            adding: self.adding.clone(),
+            removing: self.removing.clone(),
+        }
     }
 }

@@ -5,7 +5,8 @@
 
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{
-    BrokerEpoch, LeaderEpoch, NodeId, PartitionId, TopicId, TopicName, TopicNameError,
+    BrokerEpoch, DirectoryId, IncarnationId, LeaderEpoch, NodeId, PartitionId, TopicId, TopicName,
+    TopicNameError,
 };
 use highwater_protocol::limits::PARTITIONS_PER_TOPIC_MAX;
 use highwater_protocol::messages::{ConfigChange, ConfigEntry};
@@ -95,6 +96,8 @@ pub struct CreateTopic<'a> {
     pub partitions: u32,
     /// Replicas of each.
     pub replicas: u16,
+    /// Fewest in-sync replicas for anything to commit.
+    pub isr_min: u16,
     /// Settings that differ from the brokers' defaults.
     pub configs: Vec<ConfigEntry>,
 }
@@ -110,6 +113,15 @@ pub struct RegisterBroker {
     pub port: u16,
     /// Its failure domain.
     pub rack: Option<String>,
+    /// Version of its software.
+    pub version: String,
+    /// Its data directory.
+    pub directory: DirectoryId,
+    /// This life, drawn by the process.
+    pub incarnation: IncarnationId,
+    /// The new registration: larger than every one before. The caller takes the position that the entry
+    /// will have at least in the metadata log.
+    pub epoch: BrokerEpoch,
     /// Whether its last life ended with everything on disk. If not, records that were acknowledged by
     /// memory alone may be gone and their offsets may be given out again: a new leader epoch tells
     /// those apart.
@@ -138,6 +150,7 @@ pub fn create_topic(
         name: name.clone(),
         partitions: command.partitions,
         replicas: command.replicas,
+        isr_min: command.isr_min,
         configs: command.configs.clone(),
     };
     let placed = placed_partitions(
@@ -214,6 +227,7 @@ pub fn add_partitions(
 pub fn alter_topic_config(
     image: &ClusterImage,
     name: &str,
+    isr_min: u16,
     changes: Vec<ConfigChange>,
 ) -> Result<Decision<TopicId>, ControllerError> {
     let topic = topic(image, name)?;
@@ -222,6 +236,7 @@ pub fn alter_topic_config(
     } else {
         vec![MetadataRecord::TopicConfigChanged {
             id: topic.id,
+            isr_min,
             changes,
         }]
     };
@@ -235,16 +250,16 @@ pub fn alter_topic_config(
 /// it leads when its last life did not end cleanly. The reply is its broker epoch.
 #[must_use]
 pub fn register_broker(image: &ClusterImage, command: &RegisterBroker) -> Decision<BrokerEpoch> {
-    let last = image
-        .broker(command.node_id)
-        .map_or(BrokerEpoch::ZERO, |broker| broker.epoch);
-    let epoch = BrokerEpoch::new(last.get() + 1);
+    let epoch = command.epoch;
     let mut records = vec![MetadataRecord::BrokerRegistered {
         node_id: command.node_id,
         broker_epoch: epoch,
+        directory: command.directory,
+        incarnation: command.incarnation,
         host: command.host.clone(),
         port: command.port,
         rack: command.rack.clone(),
+        version: command.version.clone(),
     }];
     if !command.clean {
         for topic in image.topics() {
@@ -266,14 +281,12 @@ fn next_epoch(
     partition: PartitionId,
     image: &PartitionImage,
 ) -> MetadataRecord {
-    MetadataRecord::PartitionChanged {
-        topic_id: topic.id,
-        partition,
-        leader: image.leader,
+    PartitionImage {
+        partition_epoch: image.partition_epoch + 1,
         leader_epoch: LeaderEpoch::new(image.leader_epoch.get() + 1),
-        replicas: image.replicas.clone(),
-        isr: image.isr.clone(),
+        ..image.clone()
     }
+    .record(topic.id, partition)
 }
 
 fn topic<'a>(image: &'a ClusterImage, name: &str) -> Result<&'a TopicImage, ControllerError> {
@@ -300,15 +313,15 @@ fn placed_partitions(
             brokers: brokers.len(),
         })?;
     Ok(placed.into_iter().enumerate().map(move |(step, replicas)| {
-        MetadataRecord::PartitionChanged {
-            topic_id,
-            // Cannot truncate: at most PARTITIONS_PER_TOPIC_MAX.
-            partition: PartitionId::new((from + step) as u32),
+        // Cannot truncate: at most PARTITIONS_PER_TOPIC_MAX.
+        let partition = PartitionId::new((from + step) as u32);
+        PartitionImage {
             leader: replicas.first().copied(),
-            leader_epoch: LeaderEpoch::ZERO,
             isr: replicas.clone(),
             replicas,
+            ..PartitionImage::default()
         }
+        .record(topic_id, partition)
     }))
 }
 

@@ -105,4 +105,44 @@ apis! {
     AlterConfigs = 10, versions 1..=1, m::AlterConfigsRequest => m::AlterConfigsResponse;
     /// The cluster and its brokers.
     DescribeCluster = 11, versions 1..=1, m::DescribeClusterRequest => m::DescribeClusterResponse;
+    /// A producer id, for sequence numbers that make retries harmless.
+    InitProducerId = 12, versions 1..=1, m::InitProducerIdRequest => m::InitProducerIdResponse;
+
+    /// Who is there: between brokers that form or look for a cluster. Allowed before Hello.
+    Discover = 40, versions 1..=1, m::DiscoverRequest => m::DiscoverResponse;
+    /// A new node asks to become part of the cluster.
+    JoinCluster = 41, versions 1..=1, m::JoinClusterRequest => m::JoinClusterResponse;
+    /// A broker starts a life.
+    RegisterBroker = 42, versions 1..=1, m::RegisterBrokerRequest => m::RegisterBrokerResponse;
+    /// A broker is alive, and renews its lease.
+    BrokerHeartbeat = 43, versions 1..=1, m::BrokerHeartbeatRequest => m::BrokerHeartbeatResponse;
+    /// A leader proposes other in-sync replicas.
+    AlterPartition = 44, versions 1..=1, m::AlterPartitionRequest => m::AlterPartitionResponse;
+    /// A broker asks for producer ids to give out.
+    AllocateProducerIds = 45, versions 1..=1, m::AllocateProducerIdsRequest => m::AllocateProducerIdsResponse;
+    /// Raft: entries of the metadata log, or a heartbeat of its leader.
+    RaftAppend = 46, versions 1..=1, m::RaftAppendRequest => m::RaftAppendResponse;
+    /// Raft: a candidate asks for a vote.
+    RaftVote = 47, versions 1..=1, m::RaftVoteRequest => m::RaftVoteResponse;
+    /// Raft: a part of a snapshot of the metadata.
+    RaftSnapshot = 48, versions 1..=1, m::RaftSnapshotRequest => m::RaftSnapshotResponse;
+    /// Raft: which leader a voter knows, asked before an election, without any vote.
+    RaftProbe = 49, versions 1..=1, m::RaftProbeRequest => m::RaftProbeResponse;
+    /// How far the logs of replicas go, before an unclean election.
+    ReplicaLogs = 50, versions 1..=1, m::ReplicaLogsRequest => m::ReplicaLogsResponse;
+
+    /// The metadata quorum: voters, learners, how far each is.
+    DescribeQuorum = 60, versions 1..=1, m::DescribeQuorumRequest => m::DescribeQuorumResponse;
+    /// Changes who votes in the metadata quorum.
+    AlterVoters = 61, versions 1..=1, m::AlterVotersRequest => m::AlterVotersResponse;
+    /// Moves everything off a node, or ends that.
+    DrainNode = 62, versions 1..=1, m::DrainNodeRequest => m::DrainNodeResponse;
+    /// Takes a node out of the cluster for ever.
+    RemoveNode = 63, versions 1..=1, m::RemoveNodeRequest => m::RemoveNodeResponse;
+    /// Moves replicas of partitions to other nodes, or gives that up.
+    MoveReplicas = 64, versions 1..=1, m::MoveReplicasRequest => m::MoveReplicasResponse;
+    /// Elects leaders of partitions.
+    ElectLeaders = 65, versions 1..=1, m::ElectLeadersRequest => m::ElectLeadersResponse;
+    /// Plans, runs, shows or cancels balancing; shows healing.
+    Balance = 66, versions 1..=1, m::BalanceRequest => m::BalanceResponse;
 }

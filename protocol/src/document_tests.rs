@@ -116,7 +116,7 @@ fn documented_type(rust: &str) -> String {
         "LeaderEpoch" | "NodeId" | "PartitionId" => "u32",
         "BrokerEpoch" | "Offset" => "u64",
         "Timestamp" => "i64",
-        "TopicId" | "ClusterId" => "uuid",
+        "TopicId" | "ClusterId" | "DirectoryId" | "IncarnationId" => "uuid",
         other => other,
     };
     named.to_owned()

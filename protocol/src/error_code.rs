@@ -111,6 +111,25 @@ error_codes! {
     NotEnoughReplicas = 45, BackOff;
     /// Appended, but then too few in-sync replicas; the records may still commit.
     NotEnoughReplicasAfterAppend = 46, BackOff;
+    /// A follower has an epoch that its leader never heard of: one of the two was rolled back.
+    EpochAhead = 47, Fail;
+
+    /// This broker is not the active controller, or cannot reach it.
+    NotController = 50, BackOff;
+    /// The broker's registration is older than the controller's: it registers again.
+    StaleBrokerEpoch = 51, Fail;
+    /// Another process is registered under this node id and still alive.
+    DuplicateBroker = 52, BackOff;
+    /// No node has this id.
+    UnknownNode = 53, Fail;
+    /// The node may not join or register: its id is taken or was removed, or it belongs elsewhere.
+    NodeRefused = 54, Fail;
+    /// The partition's replicas or ISR changed since the sender looked.
+    StalePartitionEpoch = 55, Fail;
+    /// A replica that may not be in the ISR: fenced, shutting down, or registered anew.
+    IneligibleReplica = 56, Fail;
+    /// What is asked for cannot be done in the cluster's present state.
+    PreconditionFailed = 57, Fail;
 
     /// A batch's checksum, lengths or counts contradict each other.
     CorruptBatch = 60, Fail;
@@ -122,6 +141,12 @@ error_codes! {
     InvalidTimestamp = 63, Fail;
     /// The produce request has no records, or something that clients must not write.
     InvalidBatch = 64, Fail;
+    /// The batch's sequence number does not follow the last one of its producer.
+    OutOfOrderSequence = 65, Fail;
+    /// The batch was appended before, so long ago that its offset is not known any more.
+    DuplicateSequence = 66, Fail;
+    /// A newer producer has taken over this producer id.
+    InvalidProducerEpoch = 67, Fail;
 
     /// The partition's storage failed or is damaged: it is offline until it is repaired.
     PartitionOffline = 80, RefreshMetadata;

@@ -210,6 +210,17 @@ uuid_id! {
     ClusterId
 }
 
+uuid_id! {
+    /// Identity of a data directory, chosen when it was created: a broker that comes back with another
+    /// one has lost its data.
+    DirectoryId
+}
+
+uuid_id! {
+    /// One life of a broker process, drawn at its start: tells a retry from a second process.
+    IncarnationId
+}
+
 /// A valid topic name: 1 to 249 of `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`.
 ///
 /// The rule is Kafka's, so that names survive a migration, and it keeps names safe as file names.

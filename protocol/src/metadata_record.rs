@@ -11,7 +11,10 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::codec::{ApiVersion, DecodeError, Decoder, Encoder, Wire};
-use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionId, TopicId, TopicName};
+use crate::ids::{
+    BrokerEpoch, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, NodeId, PartitionId,
+    ProducerId, TopicId, TopicName,
+};
 use crate::messages::{ConfigChange, ConfigEntry};
 
 /// Why bytes are not a metadata record that this build can apply.
@@ -114,6 +117,9 @@ metadata_records! {
         partitions: u32,
         /// Replicas of each.
         replicas: u16,
+        /// Fewest in-sync replicas for anything to commit: one value for the whole cluster, whatever
+        /// the settings of single brokers say (KAFKA-16540).
+        isr_min: u16,
         /// Settings that differ from the broker's.
         configs: Vec<ConfigEntry>,
     }
@@ -133,36 +139,96 @@ metadata_records! {
     TopicConfigChanged = 4, version 1 {
         /// Its id.
         id: TopicId,
+        /// Fewest in-sync replicas from now on.
+        isr_min: u16,
         /// What changed.
         changes: Vec<ConfigChange>,
     }
-    /// A broker started, and tells where it listens.
+    /// A broker started a life, and tells where it listens. It is fenced until it is ready.
     BrokerRegistered = 5, version 1 {
         /// The broker.
         node_id: NodeId,
         /// Its registration.
         broker_epoch: BrokerEpoch,
-        /// Host name or address that clients connect to.
+        /// Its data directory.
+        directory: DirectoryId,
+        /// This life.
+        incarnation: IncarnationId,
+        /// Host name or address that clients and brokers connect to.
         host: String,
         /// TCP port.
         port: u16,
         /// Failure domain.
         rack: Option<String>,
+        /// Version of its software.
+        version: String,
     }
-    /// A partition has another leader or other replicas.
+    /// A partition has another leader, other replicas or other in-sync replicas. The record holds the
+    /// whole state, so that applying it twice is harmless.
     PartitionChanged = 6, version 1 {
         /// The topic.
         topic_id: TopicId,
         /// The partition.
         partition: PartitionId,
+        /// Counts every change of the partition.
+        partition_epoch: u32,
         /// Who leads it, if anyone.
         leader: Option<NodeId>,
         /// Epoch of that leader.
         leader_epoch: LeaderEpoch,
+        /// Its leader came from an unclean election and has not yet been joined by others.
+        recovering: bool,
         /// All replicas, the preferred leader first.
         replicas: Vec<NodeId>,
         /// In-sync replicas.
         isr: Vec<NodeId>,
+        /// Eligible leader replicas (KIP-966): not in sync, and yet with everything that is committed.
+        elr: Vec<NodeId>,
+        /// Replicas that were eligible before their brokers may have lost data.
+        last_known_elr: Vec<NodeId>,
+        /// Replicas that a move adds.
+        adding: Vec<NodeId>,
+        /// Replicas that a move removes.
+        removing: Vec<NodeId>,
+    }
+    /// The cluster came to be: the first record.
+    ClusterCreated = 7, version 1 {
+        /// Its id.
+        cluster_id: ClusterId,
+    }
+    /// A node is part of the cluster, and has its id for ever.
+    NodeJoined = 8, version 1 {
+        /// The node.
+        node_id: NodeId,
+        /// Its data directory.
+        directory: DirectoryId,
+        /// Host at which the other brokers reach it.
+        host: String,
+        /// Port at which the other brokers reach it.
+        port: u16,
+    }
+    /// A node is no longer part of the cluster; its id is never given out again.
+    NodeRemoved = 9, version 1 {
+        /// The node.
+        node_id: NodeId,
+    }
+    /// A broker may lead or may not, is drained or stops.
+    BrokerChanged = 10, version 1 {
+        /// The broker.
+        node_id: NodeId,
+        /// The registration that this is about.
+        broker_epoch: BrokerEpoch,
+        /// Kept from leading and from being in sync.
+        fenced: bool,
+        /// Stops in order.
+        shutting_down: bool,
+        /// Everything is moved off it.
+        draining: bool,
+    }
+    /// Producer ids below `next` were given out.
+    ProducerIdsAllocated = 11, version 1 {
+        /// The first id that was not.
+        next: ProducerId,
     }
 }
 

@@ -12,6 +12,7 @@ fn sample(kind: u16, s: &mut Source) -> MetadataRecord {
             name: Sample::sample(s),
             partitions: Sample::sample(s),
             replicas: Sample::sample(s),
+            isr_min: Sample::sample(s),
             configs: Sample::sample(s),
         },
         2 => MetadataRecord::TopicDeleted {
@@ -23,22 +24,54 @@ fn sample(kind: u16, s: &mut Source) -> MetadataRecord {
         },
         4 => MetadataRecord::TopicConfigChanged {
             id: Sample::sample(s),
+            isr_min: Sample::sample(s),
             changes: Sample::sample(s),
         },
         5 => MetadataRecord::BrokerRegistered {
             node_id: Sample::sample(s),
             broker_epoch: Sample::sample(s),
+            directory: Sample::sample(s),
+            incarnation: Sample::sample(s),
             host: Sample::sample(s),
             port: Sample::sample(s),
             rack: Sample::sample(s),
+            version: Sample::sample(s),
         },
         6 => MetadataRecord::PartitionChanged {
             topic_id: Sample::sample(s),
             partition: Sample::sample(s),
+            partition_epoch: Sample::sample(s),
             leader: Sample::sample(s),
             leader_epoch: Sample::sample(s),
+            recovering: Sample::sample(s),
             replicas: Sample::sample(s),
             isr: Sample::sample(s),
+            elr: Sample::sample(s),
+            last_known_elr: Sample::sample(s),
+            adding: Sample::sample(s),
+            removing: Sample::sample(s),
+        },
+        7 => MetadataRecord::ClusterCreated {
+            cluster_id: Sample::sample(s),
+        },
+        8 => MetadataRecord::NodeJoined {
+            node_id: Sample::sample(s),
+            directory: Sample::sample(s),
+            host: Sample::sample(s),
+            port: Sample::sample(s),
+        },
+        9 => MetadataRecord::NodeRemoved {
+            node_id: Sample::sample(s),
+        },
+        10 => MetadataRecord::BrokerChanged {
+            node_id: Sample::sample(s),
+            broker_epoch: Sample::sample(s),
+            fenced: Sample::sample(s),
+            shutting_down: Sample::sample(s),
+            draining: Sample::sample(s),
+        },
+        11 => MetadataRecord::ProducerIdsAllocated {
+            next: Sample::sample(s),
         },
         other => panic!("no sample for kind {other}"),
     }

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crate::api_key::Request;
 use crate::error_code::ErrorCode;
 use crate::ids::{
-    BrokerEpoch, ClusterId, LeaderEpoch, NodeId, Offset, PartitionId, Timestamp, TopicId, TopicName,
+    BrokerEpoch, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, NodeId, Offset, PartitionId,
+    ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
 };
 
 /// A reproducible source of random numbers (splitmix64).
@@ -75,6 +76,10 @@ sample_with! {
     Offset: |source| Self::new(u64::sample(source).min(Self::MAX.get()));
     Timestamp: |source| Self::from_millis(i64::sample(source));
     TopicId: |source| Self::from_bytes(u128::from(source.next()).to_be_bytes());
+    ProducerId: |source| Self::new(u64::sample(source));
+    ProducerEpoch: |source| Self::new(u16::sample(source));
+    DirectoryId: |source| Self::from_bytes(u128::from(source.next()).to_be_bytes());
+    IncarnationId: |source| Self::from_bytes(u128::from(source.next()).to_be_bytes());
     ClusterId: |source| Self::from_bytes(u128::from(source.next()).to_be_bytes());
     ErrorCode: |source| Self::from_code(source.below(120) as u16);
     TopicName: |source| Self::new(["a", "orders", "x.y_z-0"][source.below(3)]).unwrap();

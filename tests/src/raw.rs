@@ -74,6 +74,7 @@ impl RawClient {
     pub fn try_hello(address: SocketAddr) -> io::Result<Self> {
         let mut client = Self::connect(address)?;
         let hello = HelloRequest {
+            node_id: None,
             magic: HELLO_MAGIC,
             client_name: "raw test client".to_owned(),
             client_version: "0".to_owned(),

@@ -277,6 +277,7 @@ fn ten_thousand_connections() {
     // Some of them wake up.
     for client in clients.iter_mut().step_by(500) {
         let hello = highwater_protocol::messages::HelloRequest {
+            node_id: None,
             magic: highwater_protocol::messages::HELLO_MAGIC,
             client_name: "one of many".to_owned(),
             client_version: String::new(),

@@ -21,7 +21,12 @@ pub(crate) fn handle(
         BrokerDescription {
             endpoint: endpoint(shared, peer, node_id, broker),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            fenced: false,
+            fenced: broker.fenced,
+            draining: broker.draining,
+            shutting_down: broker.shutting_down,
+            voter: true,
+            broker_epoch: broker.epoch().unwrap_or_default(),
+            silent_ms: None,
             replicas: count(
                 partitions()
                     .filter(|p| p.replicas.contains(&node_id))
@@ -29,6 +34,8 @@ pub(crate) fn handle(
             ),
             leaders: count(partitions().filter(|p| p.leader == Some(node_id)).count()),
             log_bytes: shared.log_bytes(),
+            disk_free: None,
+            disk_total: None,
         }
     });
     Ok(DescribeClusterResponse {

@@ -79,7 +79,7 @@ pub(super) fn endpoint(
         node_id,
         host,
         port: broker.port,
-        rack: broker.rack.clone(),
+        rack: broker.rack().map(str::to_owned),
     }
 }
 
@@ -105,6 +105,9 @@ fn described(shared: &Shared, topic: &TopicImage) -> TopicMetadata {
                 leader_epoch: partition.leader_epoch,
                 replicas: partition.replicas.clone(),
                 isr: partition.isr.clone(),
+                elr: partition.elr.clone(),
+                adding: partition.adding.clone(),
+                removing: partition.removing.clone(),
             }
         });
     TopicMetadata {

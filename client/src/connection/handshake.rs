@@ -83,6 +83,7 @@ async fn connect(
     socket.set_nodelay(true).map_err(io)?;
     let version = ApiKey::Hello.versions().1;
     let hello = HelloRequest {
+        node_id: None,
         magic: HELLO_MAGIC,
         client_name: introduction.client_name.to_string(),
         client_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::{ApiVersion, DecodeError, Decoder, Encoder, Wire};
 use crate::ids::{
-    BrokerEpoch, ClusterId, LeaderEpoch, NodeId, Offset, PartitionId, Timestamp, TopicId, TopicName,
+    BrokerEpoch, ClusterId, DirectoryId, IncarnationId, LeaderEpoch, NodeId, Offset, PartitionId,
+    ProducerEpoch, ProducerId, Timestamp, TopicId, TopicName,
 };
 
 macro_rules! wire_integer {
@@ -35,7 +36,14 @@ macro_rules! wire_number_id {
         }
     )*};
 }
-wire_number_id!(LeaderEpoch: u32, NodeId: u32, PartitionId: u32, BrokerEpoch: u64);
+wire_number_id!(
+    LeaderEpoch: u32,
+    NodeId: u32,
+    PartitionId: u32,
+    BrokerEpoch: u64,
+    ProducerId: u64,
+    ProducerEpoch: u16,
+);
 
 impl Wire for Offset {
     const SIZE_MIN: usize = 8;
@@ -77,7 +85,7 @@ macro_rules! wire_uuid {
         }
     )*};
 }
-wire_uuid!(TopicId, ClusterId);
+wire_uuid!(TopicId, ClusterId, DirectoryId, IncarnationId);
 
 impl Wire for bool {
     const SIZE_MIN: usize = 1;

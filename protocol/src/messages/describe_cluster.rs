@@ -1,12 +1,12 @@
 //! DescribeCluster.
 
 use crate::codec::wire_struct;
-use crate::ids::{ClusterId, NodeId};
+use crate::ids::{BrokerEpoch, ClusterId, NodeId};
 
 use super::BrokerEndpoint;
 
 wire_struct! {
-    /// Asks about the cluster; no fields but one reserved byte, so that the body is never empty.
+    /// Asks about the cluster.
     pub struct DescribeClusterRequest {
         /// Also brokers that are fenced or gone.
         pub include_fenced: bool;
@@ -36,13 +36,27 @@ wire_struct! {
         pub endpoint: BrokerEndpoint;
         /// Version of its software.
         pub version: String;
-        /// Whether it is kept from serving.
+        /// Whether it is kept from serving: it is starting, or was not heard of for too long.
         pub fenced: bool;
+        /// Whether it is being drained.
+        pub draining: bool;
+        /// Whether it is stopping in order.
+        pub shutting_down: bool;
+        /// Whether it votes in the metadata quorum.
+        pub voter: bool;
+        /// Its registration.
+        pub broker_epoch: BrokerEpoch;
+        /// Time since it was last heard of, in ms, if the controller has heard of it.
+        pub silent_ms: Option<u64>;
         /// Partitions that have a replica on it.
         pub replicas: u32;
         /// Partitions that it leads.
         pub leaders: u32;
         /// Bytes of its record data.
         pub log_bytes: u64;
+        /// Free bytes of its disk, as far as known.
+        pub disk_free: Option<u64>;
+        /// Size of its disk in bytes, as far as known.
+        pub disk_total: Option<u64>;
     }
 }

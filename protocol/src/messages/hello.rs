@@ -17,6 +17,8 @@ wire_struct! {
         pub client_version: String;
         /// The cluster that the client means; another one answers `WrongCluster`.
         pub cluster_id: Option<ClusterId>;
+        /// The broker that connects, if it is one.
+        pub node_id: Option<NodeId>;
     }
 }
 

@@ -69,5 +69,11 @@ wire_struct! {
         pub replicas: Vec<NodeId>;
         /// In-sync replicas.
         pub isr: Vec<NodeId>;
+        /// Replicas that are not in sync and yet known to have everything that is committed.
+        pub elr: Vec<NodeId>;
+        /// Replicas that a move under way adds; they are among `replicas`.
+        pub adding: Vec<NodeId>;
+        /// Replicas that a move under way removes once the added ones are in sync.
+        pub removing: Vec<NodeId>;
     }
 }
