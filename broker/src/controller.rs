@@ -224,14 +224,16 @@ impl Controller {
         let partitions = request
             .partitions
             .unwrap_or(self.settings.partitions_default());
-        let replicas = request.replicas.unwrap_or(self.settings.replicas_default());
+        let replicas = request
+            .replicas
+            .unwrap_or(self.settings.replicas_default(1));
         self.settings.check_replicas(&config, replicas)?;
         let command = CreateTopic {
             id: TopicId::random(),
             name: &request.name,
             partitions,
             replicas,
-            isr_min: u16::try_from(config.min_insync_replicas).unwrap_or(u16::MAX),
+            isr_min: isr_min(&config, replicas),
             configs: request.configs.clone(),
         };
         let mut metadata = self.metadata.lock();
@@ -288,7 +290,7 @@ impl Controller {
         let decision = decide::alter_topic_config(
             metadata.image(),
             name,
-            u16::try_from(config.min_insync_replicas).unwrap_or(u16::MAX),
+            isr_min(&config, topic.replicas),
             changes,
         )?;
         if !validate_only {
@@ -374,7 +376,7 @@ impl Controller {
         for index in (0u32..).take(topic.partitions.len()) {
             let key = (topic.id, PartitionId::new(index));
             if let Some(Hosted::Online(partition)) = self.partitions.get(key) {
-                partition.reconfigure(config.clone(), options.clone());
+                partition.reconfigure(config.clone(), options.clone(), topic.isr_min.into());
             }
         }
     }
@@ -405,7 +407,7 @@ impl Controller {
             node: self.node,
             epoch: image.leader_epoch,
             isr: image.isr.iter().copied().collect(),
-            isr_min: config.min_insync_replicas as usize,
+            isr_min: topic.isr_min.into(),
             written_means: written_means(options.durability),
             log_end: log.end(),
             durable_end: log.durable_end(),
@@ -425,6 +427,14 @@ impl Controller {
             }
         }
     }
+}
+
+/// Fewest in-sync replicas of a topic.
+fn isr_min(config: &TopicConfig, replicas: u16) -> u16 {
+    let auto = if replicas >= 3 { 2 } else { 1 };
+    config
+        .min_insync_replicas
+        .map_or(auto, |number| u16::try_from(number).unwrap_or(u16::MAX))
 }
 
 /// Why a partition is offline whose directory is not there.

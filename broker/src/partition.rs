@@ -164,9 +164,8 @@ impl Partition {
     }
 
     /// New settings of the topic.
-    pub(crate) fn reconfigure(&self, config: TopicConfig, options: LogOptions) {
+    pub(crate) fn reconfigure(&self, config: TopicConfig, options: LogOptions, isr_min: usize) {
         let written_means = written_means(options.durability);
-        let isr_min = config.min_insync_replicas as usize;
         self.log.set_options(options);
         self.config.store(Arc::new(config));
         let mut leader = self.leader.lock();

@@ -23,12 +23,15 @@ pub(crate) enum TopicSettingsError {
     MoreInSyncThanReplicas { isr_min: u32, replicas: u16 },
 }
 
+/// Replicas of a topic by default, where there are enough brokers.
+const REPLICAS_AUTO_MAX: usize = 3;
+
 /// The broker's defaults, and how a topic's own values go over them.
 #[derive(Debug)]
 pub(crate) struct TopicSettings {
     defaults: TopicConfig,
     partitions: u32,
-    replicas: u16,
+    replicas: Option<u32>,
 }
 
 impl TopicSettings {
@@ -36,7 +39,7 @@ impl TopicSettings {
         Self {
             defaults: config.topic_defaults.clone(),
             partitions: config.new_topics.partitions,
-            replicas: u16::try_from(config.new_topics.replicas).unwrap_or(u16::MAX),
+            replicas: config.new_topics.replicas,
         }
     }
 
@@ -44,8 +47,12 @@ impl TopicSettings {
         self.partitions
     }
 
-    pub(crate) fn replicas_default(&self) -> u16 {
-        self.replicas
+    /// Replicas of a topic whose creator does not say how many, in a cluster of so many brokers.
+    pub(crate) fn replicas_default(&self, brokers: usize) -> u16 {
+        let auto = brokers.clamp(1, REPLICAS_AUTO_MAX);
+        self.replicas.map_or(auto as u16, |number| {
+            u16::try_from(number).unwrap_or(u16::MAX)
+        })
     }
 
     /// Checks the values of a new topic.
@@ -75,13 +82,12 @@ impl TopicSettings {
         config: &TopicConfig,
         replicas: u16,
     ) -> Result<(), TopicSettingsError> {
-        if config.min_insync_replicas > u32::from(replicas) {
-            return Err(TopicSettingsError::MoreInSyncThanReplicas {
-                isr_min: config.min_insync_replicas,
-                replicas,
-            });
+        match config.min_insync_replicas {
+            Some(isr_min) if isr_min > u32::from(replicas) => {
+                Err(TopicSettingsError::MoreInSyncThanReplicas { isr_min, replicas })
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The settings in force for a topic that exists. Values that this version no longer accepts are

@@ -18,6 +18,12 @@ pub struct BrokerConfig {
     pub seeds: Vec<String>,
     /// `rack`: where this broker stands.
     pub rack: Option<String>,
+    /// `cluster.*`
+    pub cluster: ClusterConfig,
+    /// `replica.*`, `replication.*`
+    pub replication: ReplicationConfig,
+    /// `heal.*`, `balance.*`, `leader.balance.interval`
+    pub healing: HealingConfig,
     /// `data.dir`
     pub data_dir: PathBuf,
     /// `listen`: where clients connect, `host:port`.
@@ -111,8 +117,62 @@ pub struct StorageConfig {
     pub min_free_bytes: u64,
     /// `storage.checkpoint.interval`
     pub checkpoint_interval: Duration,
+    /// `storage.scrub.interval`; `None`: never.
+    pub scrub_interval: Option<Duration>,
+    /// `storage.scrub.rate`, in bytes a second.
+    pub scrub_rate: u64,
     /// `storage.retention.check.interval`
     pub retention_check_interval: Duration,
+}
+
+/// The metadata quorum and the sessions of brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// `cluster.voters`
+    pub voters: usize,
+    /// `cluster.heartbeat.interval`
+    pub heartbeat_interval: Duration,
+    /// `cluster.session.timeout`
+    pub session_timeout: Duration,
+    /// `cluster.election.timeout`
+    pub election_timeout: Duration,
+}
+
+/// Replication of partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicationConfig {
+    /// `replica.lag.time.max`
+    pub lag_time_max: Duration,
+    /// `replica.fetch.wait.max`
+    pub fetch_wait_max: Duration,
+    /// `replica.fetch.bytes.max`
+    pub fetch_bytes_max: u32,
+    /// `replication.catchup.rate`, in bytes a second.
+    pub catchup_rate: Option<u64>,
+}
+
+/// What the cluster repairs and balances by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealingConfig {
+    /// `heal.after`; `None`: never.
+    pub after: Option<Duration>,
+    /// `heal.moves.max`
+    pub moves_max: usize,
+    /// `heal.disk.max.percent`
+    pub disk_percent_max: u32,
+    /// `balance.on.node.add`
+    pub balance_on_add: Switch,
+    /// `leader.balance.interval`; `None`: never.
+    pub leader_balance_interval: Option<Duration>,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// It is done.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// What a topic is created with when its creator does not say.
@@ -120,8 +180,8 @@ pub struct StorageConfig {
 pub struct NewTopicConfig {
     /// `num.partitions`
     pub partitions: u32,
-    /// `default.replication.factor`
-    pub replicas: u32,
+    /// `default.replication.factor`; `None`: 3, or as many as there are brokers.
+    pub replicas: Option<u32>,
 }
 
 impl Default for BrokerConfig {
@@ -132,6 +192,25 @@ impl Default for BrokerConfig {
             node_id: None,
             seeds: Vec::new(),
             rack: None,
+            cluster: ClusterConfig {
+                voters: 0,
+                heartbeat_interval: Duration::ZERO,
+                session_timeout: Duration::ZERO,
+                election_timeout: Duration::ZERO,
+            },
+            replication: ReplicationConfig {
+                lag_time_max: Duration::ZERO,
+                fetch_wait_max: Duration::ZERO,
+                fetch_bytes_max: 0,
+                catchup_rate: None,
+            },
+            healing: HealingConfig {
+                after: None,
+                moves_max: 0,
+                disk_percent_max: 0,
+                balance_on_add: Switch::Off,
+                leader_balance_interval: None,
+            },
             data_dir: PathBuf::new(),
             listen: String::new(),
             advertised_listen: None,
@@ -165,11 +244,13 @@ impl Default for BrokerConfig {
                 prefault_ahead_bytes: 0,
                 min_free_bytes: 0,
                 checkpoint_interval: Duration::ZERO,
+                scrub_interval: None,
+                scrub_rate: 0,
                 retention_check_interval: Duration::ZERO,
             },
             new_topics: NewTopicConfig {
                 partitions: 0,
-                replicas: 0,
+                replicas: None,
             },
             topic_defaults: TopicConfig::default(),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use highwater_protocol::ids::NodeId;
 
-use crate::broker::LogFormat;
+use crate::broker::{LogFormat, Switch};
 use crate::setting::Value;
 use crate::topic::{CleanupPolicy, CompressionPolicy, Durability, TimestampPolicy};
 
@@ -137,6 +137,7 @@ macro_rules! word_field {
     };
 }
 
+word_field!(Switch { On = "on", Off = "off" });
 word_field!(LogFormat { Text = "text", Json = "json" });
 word_field!(Durability { Synced = "synced", Replicated = "replicated" });
 word_field!(CleanupPolicy { Delete = "delete" });

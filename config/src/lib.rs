@@ -38,7 +38,8 @@ pub mod units;
 
 pub use address::AddressError;
 pub use broker::{
-    AdminConfig, BrokerConfig, LogConfig, LogFormat, NetworkConfig, NewTopicConfig, StorageConfig,
+    AdminConfig, BrokerConfig, ClusterConfig, HealingConfig, LogConfig, LogFormat, NetworkConfig,
+    NewTopicConfig, ReplicationConfig, StorageConfig, Switch,
 };
 pub use environment::{ENVIRONMENT_PREFIX, variable};
 pub use error::{ConfigErrors, Fault};

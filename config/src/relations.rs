@@ -115,16 +115,26 @@ pub(crate) fn broker(config: &BrokerConfig, faults: &mut Vec<Fault>) {
             format!("both listen on {}", config.listen),
         );
     }
-    if !config.seeds.is_empty() {
+    let cluster = &config.cluster;
+    if cluster.heartbeat_interval * 3 > cluster.session_timeout {
         relation(
-            &["cluster.seeds"],
-            "joining a cluster is not supported yet: this version runs one broker".to_owned(),
+            &["cluster.heartbeat.interval", "cluster.session.timeout"],
+            format!(
+                "with a heartbeat every {} a session of {} ends before three of them were missed",
+                format_duration(cluster.heartbeat_interval),
+                format_duration(cluster.session_timeout),
+            ),
         );
     }
-    if config.new_topics.replicas > 1 {
+    let replication = &config.replication;
+    if replication.fetch_wait_max * 2 > replication.lag_time_max {
         relation(
-            &["default.replication.factor"],
-            "more than 1 is not supported yet: this version runs one broker".to_owned(),
+            &["replica.fetch.wait.max", "replica.lag.time.max"],
+            format!(
+                "a follower that is answered every {} cannot show within {} that it is in sync",
+                format_duration(replication.fetch_wait_max),
+                format_duration(replication.lag_time_max),
+            ),
         );
     }
     if let Some(address) = &config.advertised_listen
@@ -148,12 +158,6 @@ pub(crate) fn topic(config: &TopicConfig, faults: &mut Vec<Fault>) {
                 format_size(batch_max),
                 format_size(config.segment_bytes),
             ),
-        });
-    }
-    if config.min_insync_replicas > 1 {
-        faults.push(Fault::Relation {
-            keys: &["min.insync.replicas"],
-            problem: "more than 1 is not supported yet: this version runs one broker, so every write would be refused".to_owned(),
         });
     }
 }

@@ -121,6 +121,7 @@ const COMPACTION: &str = "is not supported yet: there is no compaction; use `del
 const RECOMPRESSION: &str = "is not supported yet: batches are stored as they came; use `producer`";
 
 const LOG_FORMATS: &[Choice] = &[word("text", &[]), word("json", &[])];
+const SWITCH: &[Choice] = &[word("on", &["true"]), word("off", &["false"])];
 const DURABILITIES: &[Choice] = &[word("synced", &[]), word("replicated", &[])];
 const CLEANUP_POLICIES: &[Choice] = &[
     word("delete", &[]),
@@ -153,10 +154,25 @@ pub static SETTINGS: &[Setting] = settings! {
     "Number of this broker in the cluster. With auto it is chosen at the first start and kept in the data directory; a number that contradicts the data directory is refused."
 
     "cluster.seeds" => broker seeds, Kind::Addresses, "";
-    "Addresses of brokers of the cluster to join. Not supported yet: this version runs one broker, so it must be empty."
+    "Addresses of brokers of the cluster to form or to join, the same list on every broker. Empty: this broker is a cluster of its own. At the very first start, when all seeds are reachable and none belongs to a cluster, the first of the list forms one and the others join it; later it is enough that one seed answers."
+
+    "cluster.voters" => broker cluster.voters, number(1, 9), "3";
+    "How many brokers vote in the metadata quorum, as long as there are so many. The cluster grows and shrinks the set by itself, always to an odd number: with 3, one voter may fail; with 5, two."
+
+    "cluster.heartbeat.interval" => broker cluster.heartbeat_interval, time(20, MINUTE), "500ms",
+        aliases ["broker.heartbeat.interval.ms"];
+    "How often a broker tells the controller that it lives. At most a third of `cluster.session.timeout`."
+
+    "cluster.session.timeout" => broker cluster.session_timeout, time(200, HOUR), "6s",
+        aliases ["broker.session.timeout.ms"];
+    "How long the controller waits for a broker's heartbeat before it fences it and elects other leaders. A broker that cannot reach the controller stops serving a little earlier."
+
+    "cluster.election.timeout" => broker cluster.election_timeout, time(50, MINUTE), "1s",
+        aliases ["controller.quorum.election.timeout.ms"];
+    "How long voters of the metadata quorum wait for their leader before they elect another. The leader is heard of five times as often."
 
     "rack" => broker rack, Kind::Text, "none", none "none", aliases ["broker.rack"];
-    "Where this broker stands, such as a rack or an availability zone. Shown in cluster descriptions."
+    "Where this broker stands, such as a rack or an availability zone. Replicas of a partition are spread over as many as there are."
 
     "data.dir" => broker data_dir, Kind::Path, "./highwater-data", aliases ["log.dirs", "log.dir"];
     "Directory of everything that the broker keeps. Created if missing; locked while the broker runs; must not be shared between brokers."
@@ -253,11 +269,49 @@ pub static SETTINGS: &[Setting] = settings! {
         aliases ["log.retention.check.interval.ms"];
     "How often partitions are searched for segments that `retention.ms` or `retention.bytes` lets go."
 
+    "storage.scrub.interval" => broker storage.scrub_interval, time(SECOND, 10 * YEAR), "7d", none "off";
+    "How often every finished segment is read and compared with its checksum, in the background. A segment that is damaged takes its replica offline, which is then rebuilt from the others."
+
+    "storage.scrub.rate" => broker storage.scrub_rate, size(64 * KIB, TIB), "32MiB";
+    "How many bytes a second scrubbing reads at most."
+
+    "replica.lag.time.max" => broker replication.lag_time_max, time(200, HOUR), "10s",
+        aliases ["replica.lag.time.max.ms"];
+    "How long a follower may be behind its leader before it is no longer in sync."
+
+    "replica.fetch.wait.max" => broker replication.fetch_wait_max, time(10, MINUTE), "500ms",
+        aliases ["replica.fetch.wait.max.ms"];
+    "How long a leader holds a follower's fetch when there is nothing new. At most half of `replica.lag.time.max`."
+
+    "replica.fetch.bytes.max" => broker replication.fetch_bytes_max, size(64 * KIB, GIB), "8MiB",
+        aliases ["replica.fetch.response.max.bytes"];
+    "How many bytes a follower asks for at a time."
+
+    "replication.catchup.rate" => broker replication.catchup_rate, size(64 * KIB, TIB), "128MiB", none "unlimited",
+        aliases ["follower.replication.throttled.rate"];
+    "How many bytes a second a broker fetches at most for replicas that are not in sync, so that a broker that comes back does not starve producers. Replicas in sync are never held up."
+
+    "heal.after" => broker healing.after, time(100, YEAR), "10m", none "never";
+    "How long a broker may be gone before its replicas are rebuilt on others. A broker that comes back in time goes on with what it has."
+
+    "heal.moves.max" => broker healing.moves_max, number(1, 10_000), "20";
+    "How many partitions are rebuilt or moved at a time."
+
+    "heal.disk.max.percent" => broker healing.disk_percent_max, number(1, 100), "85";
+    "No replica is rebuilt on or moved to a broker whose disk is fuller than this, and none to one that would become so."
+
+    "balance.on.node.add" => broker healing.balance_on_add, Kind::Choice(SWITCH), "on";
+    "Whether a broker that joins gets its share of replicas by itself. Without it, `highwater balance run` does it."
+
+    "leader.balance.interval" => broker healing.leader_balance_interval, time(100, YEAR), "1m", none "off",
+        aliases ["leader.imbalance.check.interval.seconds"];
+    "How often leaderships are given back to the first replica of each partition, where that is in sync and has been back for a while."
+
     "num.partitions" => broker new_topics.partitions, number(1, PARTITIONS_PER_TOPIC_MAX as u64), "1";
     "Partitions of a topic whose creator does not say how many. With 1 all of a topic's records are in one order; more can be added later, fewer is not possible."
 
-    "default.replication.factor" => broker new_topics.replicas, number(1, 32), "1";
-    "Replicas of a topic whose creator does not say how many. More than 1 is not supported yet: this version runs one broker."
+    "default.replication.factor" => broker new_topics.replicas, number(1, 32), "auto", none "auto";
+    "Replicas of a topic whose creator does not say how many. auto: 3, or as many as there are brokers if they are fewer."
 
     "durability" => topic durability, Kind::Choice(DURABILITIES), "synced";
     "When a record counts as written. synced: when the disk has it, so that an acknowledged record survives a power cut; many waiting requests share one sync. replicated: when the memory of every in-sync replica has it, which survives the death of the process, not that of a machine that has the only replica; the disk follows as `flush.max.delay` and `flush.bytes` say."
@@ -268,8 +322,8 @@ pub static SETTINGS: &[Setting] = settings! {
     "flush.bytes" => topic flush_bytes, size(4 * KIB, TIB), "64MiB";
     "With `durability = replicated`: as many bytes that are not synced start a sync before `flush.max.delay` is over."
 
-    "min.insync.replicas" => topic min_insync_replicas, number(1, 32), "1";
-    "Replicas that must be in sync for a produce request with acks=all to be accepted. More than 1 is not supported yet: this version runs one broker."
+    "min.insync.replicas" => topic min_insync_replicas, number(1, 32), "auto", none "auto";
+    "Replicas that must be in sync for a produce request with acks=all to be accepted, and for anything to become readable. auto: 2 for a topic with three or more replicas, else 1. The controller decides it when a topic is created or changed; it is one value for the whole cluster."
 
     "retention.ms" => topic retention_ms, time(1, 1000 * YEAR), "7d", none "unlimited",
         aliases ["log.retention.ms"];

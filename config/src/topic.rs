@@ -62,7 +62,7 @@ pub struct TopicConfig {
     /// `flush.bytes`: as many unsynced bytes start a sync with `durability = replicated`.
     pub flush_bytes: u64,
     /// `min.insync.replicas`
-    pub min_insync_replicas: u32,
+    pub min_insync_replicas: Option<u32>,
     /// `cleanup.policy`
     pub cleanup_policy: CleanupPolicy,
     /// `compression.type`
@@ -89,7 +89,7 @@ impl Default for TopicConfig {
             durability: Durability::Synced,
             flush_max_delay: Duration::ZERO,
             flush_bytes: 0,
-            min_insync_replicas: 0,
+            min_insync_replicas: None,
             cleanup_policy: CleanupPolicy::Delete,
             compression: CompressionPolicy::Producer,
             timestamp: TimestampPolicy::Create,
