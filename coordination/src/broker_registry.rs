@@ -103,7 +103,8 @@ impl BrokerRegistry {
             .entry(heartbeat.node_id)
             .or_insert_with(|| BrokerVitals::unknown(now_ms));
         vitals.last_seen_ms = vitals.last_seen_ms.max(now_ms);
-        vitals.has_session = true;
+        // What was told that it may stop is as good as gone, even if it beats until its exit.
+        vitals.has_session |= !heartbeat.wants_shutdown;
         vitals.was_heard = true;
         vitals.metadata_index = vitals.metadata_index.max(heartbeat.metadata_index);
         vitals.log_bytes = heartbeat.log_bytes;
@@ -120,35 +121,56 @@ impl BrokerRegistry {
         }
     }
 
-    /// Brokers whose session is over, by id: to be fenced one by one, each confirmed by
-    /// [`lost`](Self::lost) or [`ended`](Self::ended).
+    /// Brokers that are unfenced and were not heard of for a whole session, by id: to be fenced one by
+    /// one, each followed by [`lost`](Self::lost).
     #[must_use]
-    pub fn expired(&self, now_ms: u64, session_timeout_ms: u64) -> Vec<NodeId> {
-        self.brokers
-            .iter()
-            .filter(|(_, vitals)| {
-                vitals.has_session
-                    && now_ms.saturating_sub(vitals.last_seen_ms) >= session_timeout_ms
-            })
-            .map(|(id, _)| *id)
+    pub fn expired(
+        &self,
+        image: &ClusterImage,
+        now_ms: u64,
+        session_timeout_ms: u64,
+    ) -> Vec<NodeId> {
+        self.unfenced_brokers(image)
+            .filter(|(_, seen_ms)| now_ms.saturating_sub(*seen_ms) >= session_timeout_ms)
+            .map(|(id, _)| id)
             .collect()
     }
 
     /// The earliest time at which [`expired`](Self::expired) has something to say; ms.
     #[must_use]
-    pub fn next_expiry_ms(&self, session_timeout_ms: u64) -> Option<u64> {
-        self.brokers
-            .values()
-            .filter(|vitals| vitals.has_session)
-            .map(|vitals| vitals.last_seen_ms.saturating_add(session_timeout_ms))
+    pub fn next_expiry_ms(&self, image: &ClusterImage, session_timeout_ms: u64) -> Option<u64> {
+        self.unfenced_brokers(image)
+            .map(|(_, seen_ms)| seen_ms.saturating_add(session_timeout_ms))
             .min()
+    }
+
+    /// Brokers that are to be fenced some day, with the time they were heard of last.
+    fn unfenced_brokers<'a>(
+        &'a self,
+        image: &'a ClusterImage,
+    ) -> impl Iterator<Item = (NodeId, u64)> + 'a {
+        image
+            .brokers()
+            .filter(|(_, broker)| broker.registration.is_some() && !broker.fenced)
+            .map(|(id, _)| {
+                let seen_ms = self.brokers.get(&id).map(|vitals| vitals.last_seen_ms);
+                (id, seen_ms.unwrap_or(self.activated_ms))
+            })
     }
 
     /// A broker was fenced because its session expired. More than a third of all brokers lost within one
     /// session timeout is a mass outage: whatever it was, the picture is not to be trusted for another
-    /// session timeout from the last of them on.
+    /// session timeout from the last of them on. A broker that had been told that it may stop is not
+    /// lost.
     pub fn lost(&mut self, node: NodeId, now_ms: u64, session_timeout_ms: u64) {
+        let had_stopped = self
+            .brokers
+            .get(&node)
+            .is_some_and(|vitals| vitals.wants_shutdown && !vitals.has_session);
         self.ended(node);
+        if had_stopped {
+            return;
+        }
         while let Some((at, _)) = self.lost_ms.front() {
             let is_old = now_ms.saturating_sub(*at) > session_timeout_ms;
             if !is_old {
@@ -164,7 +186,7 @@ impl BrokerRegistry {
         }
     }
 
-    /// A broker's session ended otherwise: it was told that it may stop, or wanted the fence.
+    /// A broker's session ended: it was told that it may stop. Its next life need not wait.
     pub fn ended(&mut self, node: NodeId) {
         if let Some(vitals) = self.brokers.get_mut(&node) {
             vitals.has_session = false;
