@@ -14,6 +14,7 @@ use highwater_protocol::metadata_record::MetadataRecord;
 use thiserror::Error;
 
 use crate::cluster_image::{ClusterImage, PartitionImage, TopicImage};
+use crate::node_loads::NodeLoads;
 use crate::placement::place;
 
 /// What a command amounts to.
@@ -306,12 +307,12 @@ fn placed_partitions(
     replicas: u16,
 ) -> Result<impl Iterator<Item = MetadataRecord>, ControllerError> {
     let brokers: Vec<NodeId> = image.brokers().map(|(id, _)| id).collect();
-    let first = image.partition_count() + from;
-    let placed =
-        place(&brokers, first, count, replicas).ok_or(ControllerError::ReplicationFactor {
+    let placed = place(image, &NodeLoads::new(), &brokers, count, replicas).ok_or(
+        ControllerError::ReplicationFactor {
             replicas,
             brokers: brokers.len(),
-        })?;
+        },
+    )?;
     Ok(placed.into_iter().enumerate().map(move |(step, replicas)| {
         // Cannot truncate: at most PARTITIONS_PER_TOPIC_MAX.
         let partition = PartitionId::new((from + step) as u32);
