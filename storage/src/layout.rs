@@ -5,6 +5,8 @@
 //!   lock                        held by the broker that works here
 //!   data-dir                    identity of the directory and its present session
 //!   clean-shutdown              only between an orderly close and the next open
+//!   broker-epoch                registration and boot of the present or last life
+//!   dir-died                    only after a failed sync or another failed file operation
 //!   <topic id>-<partition>/
 //!     partition.toml            names the topic, for people and for the next start
 //!     leader-epochs             epoch -> first offset
@@ -30,6 +32,10 @@ pub(crate) const LOCK: &str = "lock";
 pub(crate) const IDENTITY: &str = "data-dir";
 /// Marker of an orderly close.
 pub(crate) const CLEAN_SHUTDOWN: &str = "clean-shutdown";
+/// Registration and boot of the last life.
+pub(crate) const BROKER_EPOCH: &str = "broker-epoch";
+/// Left behind by a failed file operation.
+pub(crate) const DIR_DIED: &str = "dir-died";
 /// Describes the partition.
 pub(crate) const PARTITION_META: &str = "partition.toml";
 /// Epoch cache of a log.
