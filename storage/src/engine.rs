@@ -58,7 +58,7 @@ pub struct Engine {
     pub(crate) identity: Identity,
     pub(crate) last_life: LastLife,
     closed_before: Option<ClosedLogs>,
-    logs: Mutex<HashMap<LogKey, Arc<Log>>>,
+    pub(crate) logs: Mutex<HashMap<LogKey, Arc<Log>>>,
     threads: Mutex<Threads>,
     is_closed: AtomicBool,
     /// Held until the engine goes away.
@@ -73,7 +73,7 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-fn key(meta: &PartitionMeta) -> LogKey {
+pub(crate) fn key(meta: &PartitionMeta) -> LogKey {
     (meta.topic_id, meta.partition)
 }
 
@@ -277,7 +277,7 @@ impl Engine {
                 }];
             }
         };
-        let mut dirs = Vec::new();
+        let (mut dirs, mut set_aside) = (Vec::new(), Vec::new());
         for entry in entries.into_iter().filter(|entry| entry.is_dir) {
             let path = self.dir.join(&entry.name);
             if entry.name.ends_with(layout::DELETED_SUFFIX) {
@@ -286,8 +286,11 @@ impl Engine {
                     .push(crate::background::Maintenance::RemoveDir(path));
             } else if layout::parse_partition_dir_name(&entry.name).is_some() {
                 dirs.push(path);
+            } else if layout::parse_set_aside_name(&entry.name).is_some() {
+                set_aside.push(entry.name);
             }
         }
+        self.review_set_aside(&set_aside);
         dirs.sort();
         let opened = self.open_dirs(&dirs, options_for, progress);
         self.last_life

@@ -5,7 +5,7 @@
 //! the byte and the rules with the tests that hold them.
 //!
 //! - `engine` a data directory with its logs; `background` its threads; `identity` who it is,
-//!   `session` how its last life ended
+//!   `session` how its last life ended, `set_aside` logs that are kept and not used
 //! - `log` one partition; `append` and `room` for it, `read`, `flush`, `trim`, `restart` the other
 //!   operations on it; `retention` what to delete, as a pure function
 //! - `segment` one file of batches; `tail` how it grows; `map` its memory, with all `unsafe`
@@ -43,6 +43,7 @@ mod scan;
 mod seal;
 mod segment;
 mod session;
+mod set_aside;
 pub mod sim_disk;
 mod small_file;
 mod stats;

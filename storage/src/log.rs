@@ -307,7 +307,7 @@ impl Log {
         let failed = match &**reason {
             OfflineReason::SyncFailed(_) | OfflineReason::Io(_) => true,
             OfflineReason::Damaged(damage) => matches!(damage.kind, DamageKind::Unreadable(_)),
-            OfflineReason::Deleted | OfflineReason::Closed => false,
+            OfflineReason::Deleted | OfflineReason::SetAside | OfflineReason::Closed => false,
         };
         if failed {
             let data_dir = small_file::parent(&self.dir);
@@ -325,7 +325,7 @@ impl Log {
         }));
         if is_first {
             match &*reason {
-                OfflineReason::Deleted | OfflineReason::Closed => {}
+                OfflineReason::Deleted | OfflineReason::SetAside | OfflineReason::Closed => {}
                 reason => {
                     tracing::error!(log = %self.dir.display(), %reason, "log goes offline");
                 }
