@@ -7,6 +7,7 @@
 //!   clean-shutdown              only between an orderly close and the next open
 //!   broker-epoch                registration and boot of the present or last life
 //!   dir-died                    only after a failed sync or another failed file operation
+//!   scrub                       how far scrubbing got
 //!   <topic id>-<partition>/
 //!     partition.toml            names the topic, for people and for the next start
 //!     leader-epochs             epoch -> first offset
@@ -38,6 +39,8 @@ pub(crate) const CLEAN_SHUTDOWN: &str = "clean-shutdown";
 pub(crate) const BROKER_EPOCH: &str = "broker-epoch";
 /// Left behind by a failed file operation.
 pub(crate) const DIR_DIED: &str = "dir-died";
+/// How far scrubbing got.
+pub(crate) const SCRUB: &str = "scrub";
 /// Describes the partition.
 pub(crate) const PARTITION_META: &str = "partition.toml";
 /// Epoch cache of a log.

@@ -12,7 +12,7 @@
 //! - `offset_index`, `time_index`, `seal`, `checkpoint`, `epoch_checkpoint`,
 //!   `partition_meta` the other files; `small_file` how small ones are replaced, `durable_file` that
 //!   for others; `layout` names
-//! - `recovery` opening after a crash, `scan` verifying batches
+//! - `recovery` opening after a crash, `scan` verifying batches, `verify` and `scrub` later
 //! - `fuzzing` what must hold of any bytes in these files
 //! - `disk` the seam to the file system, `sim_disk` one that loses power
 
@@ -40,6 +40,7 @@ mod restart;
 pub mod retention;
 mod room;
 mod scan;
+mod scrub;
 mod seal;
 mod segment;
 mod session;
@@ -64,6 +65,7 @@ pub use options::{Background, Durability, EngineOptions, LogOptions};
 pub use partition_meta::PartitionMeta;
 pub use read::ReadSlice;
 pub use recovery::RecoveryReport;
+pub use scrub::{ScrubNext, ScrubRound, ScrubStep, SealedSegment, SegmentKey, SegmentScrub};
 pub use seal::Seal;
 pub use session::{Doubt, LifeEnd, SessionEvidence};
 pub use small_file::SmallFileError;
