@@ -76,6 +76,9 @@ pub enum OfflineReason {
     /// The log was deleted.
     #[error("the log was deleted")]
     Deleted,
+    /// The log was set aside; another one takes its place.
+    #[error("the log was set aside")]
+    SetAside,
     /// The engine was closed.
     #[error("the storage engine was closed")]
     Closed,
@@ -145,6 +148,9 @@ pub enum DamageKind {
         /// As found.
         found: u32,
     },
+    /// A small file without which the log cannot be understood is not valid.
+    #[error("{0}")]
+    SmallFile(#[source] crate::small_file::SmallFileError),
     /// The bytes cannot be read from the disk.
     #[error("unreadable: {0}")]
     Unreadable(#[source] io::Error),
