@@ -15,6 +15,7 @@
 //! - [`balance`] every node gets its share of replicas and leaders
 //! - [`safe_mode`] when nothing is moved because the picture has not settled
 //! - [`node_loads`] how nodes are, as far as the controller knows
+//! - [`quorum_members`] who keeps the metadata log, and who votes
 //! - [`image_changes`] what the step from one image to the next means for one broker
 //! - [`partition_leader`] the leader's view of a partition: ends, high watermark, acknowledgement
 #![forbid(unsafe_code)]
@@ -33,6 +34,7 @@ mod outage;
 pub mod partition_change;
 pub mod partition_leader;
 pub mod placement;
+pub mod quorum_members;
 pub mod reassignment;
 mod replica_sizes;
 pub mod safe_mode;
