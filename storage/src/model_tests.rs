@@ -83,6 +83,8 @@ struct Model {
     durable: u64,
     epoch: u32,
     tag: u64,
+    /// A restart that was interrupted: it happened as a whole or not at all.
+    restarting: Option<u64>,
 }
 
 impl Model {
@@ -99,6 +101,13 @@ impl Model {
             self.empty_end = self.empty_end.max(end.min(self.empty_end));
         }
         self.durable = self.durable.min(self.end());
+    }
+
+    fn restart_at(&mut self, to: u64) {
+        self.batches.clear();
+        self.start = to;
+        self.empty_end = to;
+        self.durable = to;
     }
 
     /// Largest batch boundary not behind an offset.
@@ -240,11 +249,30 @@ impl Harness {
         Ok(())
     }
 
+    fn restart_at(&mut self, to: u64) -> Result<(), StorageError> {
+        self.model.restarting = Some(to);
+        self.log().restart_at(Offset::new(to))?;
+        self.model.restarting = None;
+        self.model.restart_at(to);
+        let log = self.log();
+        assert_eq!(log.durable_end().get(), to);
+        assert_eq!(log.high_watermark_checkpoint().get(), to);
+        assert_eq!(log.latest_epoch(), None);
+        Ok(())
+    }
+
     /// The log is a prefix of the model; the model becomes what the log is.
     fn check_recovered(&mut self, context: &str) {
         let log = Arc::clone(self.log());
         let end = log.end().get();
         let start = log.log_start().get();
+        if let Some(to) = self.model.restarting.take()
+            && start == to
+            && end == to
+        {
+            assert_eq!(log.latest_epoch(), None, "{context}");
+            self.model.restart_at(to);
+        }
         assert!(
             end >= self.model.durable,
             "{context}: S1 {end} >= {}",

@@ -29,6 +29,7 @@ use crate::log::{IndexWritten, Log, LogParts};
 use crate::offset_index;
 use crate::options::LogOptions;
 use crate::partition_meta::PartitionMeta;
+use crate::restart;
 use crate::scan::{ScanStart, scan};
 use crate::seal::Seal;
 use crate::segment::Segment;
@@ -120,6 +121,7 @@ impl Recovery<'_> {
     /// Opens the log.
     pub(crate) fn run(self) -> Result<(Arc<Log>, RecoveryReport), OpenError> {
         let disk = self.disk();
+        restart::finish_interrupted(disk, self.dir)?;
         let (mut found, was_poisoned) = self.find_segments()?;
         if was_poisoned {
             self.distrust_cache(&found)?;
