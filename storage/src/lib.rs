@@ -9,7 +9,8 @@
 //!   `retention` what to delete, as a pure function
 //! - `segment` one file of batches; `tail` how it grows; `map` its memory, with all `unsafe`
 //! - `offset_index`, `time_index`, `seal`, `checkpoint`, `epoch_checkpoint`,
-//!   `partition_meta` the other files; `small_file` how small ones are replaced; `layout` names
+//!   `producer_snapshot`, `partition_meta` the other files; `small_file` how small ones are replaced; `layout` names
+//! - `producer_state` idempotent producers, as a pure state machine; `producer_tracking` keeps it with a log
 //! - `recovery` opening after a crash, `scan` verifying batches
 //! - `fuzzing` what must hold of any bytes in these files
 //! - `disk` the seam to the file system, `sim_disk` one that loses power
@@ -31,6 +32,9 @@ mod offset_index;
 mod options;
 mod parallel;
 mod partition_meta;
+mod producer_snapshot;
+pub mod producer_state;
+mod producer_tracking;
 mod read;
 mod recovery;
 pub mod retention;
@@ -57,6 +61,8 @@ pub use identity::DirId;
 pub use log::{Log, LogHealth};
 pub use options::{Background, Durability, EngineOptions, LogOptions};
 pub use partition_meta::PartitionMeta;
+pub use producer_state::SequenceError;
+pub use producer_tracking::IdempotentAppend;
 pub use read::ReadSlice;
 pub use recovery::RecoveryReport;
 pub use seal::Seal;
