@@ -135,6 +135,12 @@ impl Engine {
         &self.dir
     }
 
+    /// Where its files live, for `durable_file`.
+    #[must_use]
+    pub fn disk(&self) -> &dyn Disk {
+        self.shared.disk()
+    }
+
     /// What was counted.
     #[must_use]
     pub fn stats(&self) -> EngineStats {

@@ -147,6 +147,9 @@ pub enum DamageKind {
         /// As found.
         found: u32,
     },
+    /// A small file without which the log cannot be understood is not valid.
+    #[error("{0}")]
+    SmallFile(#[source] crate::small_file::SmallFileError),
     /// The bytes cannot be read from the disk.
     #[error("unreadable: {0}")]
     Unreadable(#[source] io::Error),

@@ -123,7 +123,7 @@ impl Log {
         let names = std::mem::take(&mut writer.names_dirty);
         let producers = writer
             .producers
-            .take_pending(&point, sync.last_producer_snapshot);
+            .take_pending(&point, |bytes| self.producer_snapshot_is_due(sync, bytes));
         let list = self.segment_list();
         // Without a record there is nothing that epochs could tell apart: ten thousand idle logs are
         // closed without ten thousand syncs.

@@ -10,6 +10,7 @@
 //!     leader-epochs             epoch -> first offset
 //!     checkpoint                recovery point, log start, high watermark
 //!     poisoned                  only after a failed sync
+//!     restart                   only while the log begins anew at another offset
 //!     <base offset>.log         record batches back to back
 //!     <base offset>.index       offset -> position, every few KiB
 //!     <base offset>.timeindex   time -> offset, sparser
@@ -37,6 +38,8 @@ pub(crate) const LEADER_EPOCHS: &str = "leader-epochs";
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// Left behind by a failed sync.
 pub(crate) const POISONED: &str = "poisoned";
+/// Only while a log begins anew at another offset.
+pub(crate) const RESTART: &str = "restart";
 /// End of the name of a partition directory that is being removed.
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 /// End of the name of a file that is being written.

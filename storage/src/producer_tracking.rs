@@ -1,8 +1,7 @@
 //! Keeping the state of the producers with a log: appends carry it along, snapshots save it, opening
 //! and truncation rebuild it.
 //!
-//! A copy of the state is taken under the writer's lock, at a roll, before a close and every
-//! [`SNAPSHOT_BYTES`]; it is written by the sync that makes the batches before it durable, before the
+//! A copy of the state is taken under the writer's lock, at a roll, before a close and every 64 MiB; it is written by the sync that makes the batches before it durable, before the
 //! checkpoint. So a start reads the headers behind the newest snapshot and no others.
 
 use std::path::Path;
@@ -23,15 +22,13 @@ use crate::producer_snapshot::{self, ProducerSnapshot};
 use crate::producer_state::{Producers, UnitVerdict};
 use crate::segment::{BatchPlace, Segment};
 
-/// A snapshot is due when this much was appended since the last one, or a segment was finished.
-const SNAPSHOT_BYTES: u64 = 64 << 20;
-/// But not more often than this, except for finished segments.
+/// Snapshots that are due for the bytes behind the last one are not made more often than this.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Without producers, less than this is read again rather than saved: ten thousand small logs are
 /// closed without ten thousand files.
 const NOT_WORTH_A_FILE_BYTES: u64 = 1 << 20;
 /// Copies that wait for a sync; of more, the oldest go. It bounds memory, and costs a start reading.
-const PENDING_MAX: usize = 4;
+pub(crate) const PENDING_MAX: usize = 4;
 /// Read at once when headers are looked at one after the other.
 const STEP_BYTES: usize = 16 << 10;
 
@@ -129,11 +126,9 @@ impl ProducerTracking {
     pub(crate) fn take_pending(
         &mut self,
         point: &RecoveryPoint,
-        last: Option<Instant>,
+        is_due: impl FnOnce(u64) -> bool,
     ) -> Vec<ProducerSnapshot> {
-        if self.unsaved_bytes >= SNAPSHOT_BYTES
-            && last.is_none_or(|at| at.elapsed() >= SNAPSHOT_INTERVAL)
-        {
+        if is_due(self.unsaved_bytes) {
             self.copy(point);
         }
         std::mem::take(&mut self.pending)
@@ -198,6 +193,15 @@ impl Log {
         }
         self.append_placed(writer, batches, end_offset, true, now)
             .map(IdempotentAppend::Appended)
+    }
+
+    /// Whether a snapshot is due when this many bytes lie behind the last one.
+    pub(crate) fn producer_snapshot_is_due(&self, sync: &SyncState, unsaved_bytes: u64) -> bool {
+        unsaved_bytes >= self.shared.options.producer_snapshot_bytes.max(1)
+            && (!self.shared.has_threads()
+                || sync
+                    .last_producer_snapshot
+                    .is_none_or(|at| at.elapsed() >= SNAPSHOT_INTERVAL))
     }
 
     /// How many idempotent producers it remembers.

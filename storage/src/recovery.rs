@@ -30,6 +30,7 @@ use crate::offset_index;
 use crate::options::LogOptions;
 use crate::partition_meta::PartitionMeta;
 use crate::producer_tracking::{Rebuilt, fitting, rebuild};
+use crate::restart;
 use crate::scan::{ScanStart, scan};
 use crate::seal::Seal;
 use crate::segment::Segment;
@@ -135,6 +136,7 @@ impl Recovery<'_> {
     /// Opens the log.
     pub(crate) fn run(self) -> Result<(Arc<Log>, RecoveryReport), OpenError> {
         let disk = self.disk();
+        restart::finish_interrupted(disk, self.dir)?;
         let Listed {
             mut found,
             was_poisoned,

@@ -144,7 +144,8 @@ impl Log {
     /// this returns.
     ///
     /// # Errors
-    /// `to` is before the start; the log is offline, or goes offline because the operation failed
+    /// `to`, or the batch that holds it, begins before the start: nothing was changed, and only
+    /// [`Log::restart_at`] helps. The log is offline, or goes offline because the operation failed
     /// half-way; the disk is full or failing.
     pub fn truncate_suffix(&self, to: Offset) -> Result<Offset, StorageError> {
         let mut sync = self.sync.lock();
@@ -164,6 +165,13 @@ impl Log {
         // A seal says that everything up to it is durable, and the cut ends in a seal.
         self.sync_locked(&mut sync, FlushReason::Timer)?;
         let cut = self.find_cut(to).map_err(|error| self.cannot_cut(error))?;
+        if cut.end < start {
+            return Err(StorageError::OutOfRange {
+                requested: to,
+                start,
+                end,
+            });
+        }
         let producers = self
             .producers_before(cut.end)
             .map_err(|error| self.cannot_cut(error))?;
