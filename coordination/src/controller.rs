@@ -124,5 +124,4 @@ fn broker_in_life(
 }
 
 #[cfg(test)]
-#[path = "controller_tests.rs"]
-mod tests;
+mod test_cluster;
