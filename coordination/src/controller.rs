@@ -135,5 +135,4 @@ fn broker_in_life(
 }
 
 #[cfg(test)]
-#[path = "controller_tests.rs"]
-mod tests;
+mod test_cluster;

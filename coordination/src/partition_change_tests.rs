@@ -86,7 +86,11 @@ fn below_the_minimum_those_that_leave_stay_eligible() {
     let none = PartitionChange::new(&one, 2, &nobody).isr([]);
     let none = none.build().unwrap();
     assert_eq!((none.leader, &none.isr), (None, &vec![]));
-    assert_eq!(none.elr, nodes(&[1, 2]), "3 left before and is not complete");
+    assert_eq!(
+        none.elr,
+        nodes(&[1, 2]),
+        "3 left before and is not complete"
+    );
 
     // 3 alone is not complete, and does not become it by being there.
     let only_three = active(&[3]);

@@ -431,3 +431,7 @@ fn partition_set(topics: &[PartitionsOfTopic]) -> BTreeSet<(TopicId, PartitionId
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "brokers_tests.rs"]
+mod tests;

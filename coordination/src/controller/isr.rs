@@ -140,3 +140,7 @@ fn answer(proposal: &IsrProposal, error: ErrorCode, state: &PartitionImage) -> I
         isr: state.isr.clone(),
     }
 }
+
+#[cfg(test)]
+#[path = "isr_tests.rs"]
+mod tests;
