@@ -29,10 +29,8 @@ pub(crate) fn even_out(counts: &mut [LeaderCounts], sets: &[Vec<usize>], firsts:
             firsts[set] = to;
         }
         if let (Some(giver), Some(taker)) = (path.first(), path.last()) {
-            for rank in 0..2 {
-                counts[*giver][rank] -= 1;
-                counts[*taker][rank] += 1;
-            }
+            counts[*giver] = counts[*giver].map(|count| count - 1);
+            counts[*taker] = counts[*taker].map(|count| count + 1);
         }
     }
 }

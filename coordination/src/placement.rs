@@ -154,9 +154,15 @@ impl Spread {
                     domain.per_node(domain.topic_replicas),
                     domain.per_node(domain.replicas),
                     (holding.topic_replicas, holding.replicas),
+                    // The first one leads, so the others are those that lead enough.
+                    if others.is_empty() {
+                        holding.leaders
+                    } else {
+                        u64::MAX - holding.leaders
+                    },
                     // Not always the same nodes together: what one leaves when it fails is shared.
                     self.pairs(&self.together, holding, others),
-                    (holding.leaders, holding.bytes),
+                    holding.bytes,
                     **node,
                 )
             })

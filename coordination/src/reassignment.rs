@@ -11,7 +11,7 @@ use highwater_protocol::ids::{NodeId, PartitionId, TopicId, TopicName};
 use highwater_protocol::messages::MoveReason;
 use thiserror::Error;
 
-use crate::cluster_image::{ClusterImage, PartitionImage, TopicImage};
+use crate::cluster_image::{BrokerImage, ClusterImage, PartitionImage, TopicImage};
 
 /// The replicas that a partition shall have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -296,7 +296,7 @@ fn likely_reason(image: &ClusterImage, partition: &PartitionImage) -> MoveReason
     };
     if all(&|node| image.broker(node).is_some_and(|broker| broker.draining)) {
         MoveReason::Drain
-    } else if all(&|node| !image.broker(node).is_some_and(|broker| broker.is_active())) {
+    } else if all(&|node| !image.broker(node).is_some_and(BrokerImage::is_active)) {
         MoveReason::Heal
     } else {
         MoveReason::Operator

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use highwater_coordination::cluster_image::{ClusterImage, PartitionImage};
+use highwater_coordination::cluster_image::{BrokerImage, ClusterImage, PartitionImage};
 use highwater_coordination::node_loads::{NodeLoad, NodeLoads};
 use highwater_coordination::placement::{candidates, place};
 use highwater_coordination::reassignment::{LeaderTarget, ReplicaTarget};
@@ -218,11 +218,8 @@ impl Cluster {
             if now.leader.is_none() {
                 continue;
             }
-            let is_up = |node: &NodeId| {
-                self.image
-                    .broker(*node)
-                    .is_some_and(|broker| broker.is_active())
-            };
+            let is_up =
+                |node: &NodeId| self.image.broker(*node).is_some_and(BrokerImage::is_active);
             now.isr = now.replicas.iter().copied().filter(is_up).collect();
             if now.adding.iter().all(|node| now.isr.contains(node)) {
                 now.adding.clear();
