@@ -32,6 +32,8 @@ mod partitions;
 #[allow(dead_code, reason = "wired with the quorum")]
 mod peers;
 mod progress;
+#[allow(dead_code, unused_imports, reason = "wired with the cluster")]
+mod quorum;
 mod readiness;
 mod server;
 mod shared;
