@@ -258,10 +258,11 @@ impl ControllerError {
             | Self::DirectoryHasId { .. }
             | Self::NotMember { .. }
             | Self::WrongDirectory { .. } => ErrorCode::NodeRefused,
+            // Its first records are on their way.
+            Self::NoCluster => ErrorCode::Busy,
             Self::DuplicateBroker { .. } => ErrorCode::DuplicateBroker,
             Self::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,
             Self::ClusterExists
-            | Self::NoCluster
             | Self::NodeRuns { .. }
             | Self::NodeHoldsReplicas { .. }
             | Self::NoMove { .. }
