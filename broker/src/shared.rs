@@ -12,9 +12,10 @@ use crate::admission::Budget;
 use crate::clock::Clock;
 use crate::controller::Controller;
 use crate::foreign::ForeignPeers;
+use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::partition::Partition;
-use crate::partitions::Refusal;
+use crate::partitions::{Known, Refusal};
 
 /// A running broker, as its tasks see it.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<Clock>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) controller: Controller,
+    /// Whether clients may be answered for the partitions that are led here.
+    pub(crate) lease: Arc<Lease>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) budget: Budget,
     pub(crate) connections: AtomicUsize,
@@ -46,10 +49,16 @@ impl Shared {
         (topic_id, partition): (TopicId, PartitionId),
         epoch: Option<LeaderEpoch>,
     ) -> Result<Arc<Partition>, Refusal> {
-        let exists = || self.controller.image().topic_by_id(topic_id).is_some();
+        let known_as = || match self.controller.image().topic_by_id(topic_id) {
+            None => Known::No,
+            Some(topic) => match topic.partitions.get(partition.get() as usize) {
+                Some(image) if !image.replicas.contains(&self.node_id) => Known::Elsewhere,
+                Some(_) | None => Known::TopicOnly,
+            },
+        };
         self.controller
             .partitions()
-            .leader((topic_id, partition), epoch, exists)
+            .leader((topic_id, partition), epoch, known_as)
     }
 
     /// Bytes of all logs.

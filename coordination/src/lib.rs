@@ -9,11 +9,15 @@
 //! - [`controller`] commands in, records and a reply out
 //! - [`placement`] which brokers hold a new partition
 //! - [`image_changes`] what the step from one image to the next means for one broker
-//! - [`partition_leader`] the leader's view of a partition: ends, high watermark, acknowledgement
+//! - [`partition_leader`] the leader's view of a partition: ends, high watermark, in-sync replicas
+//! - [`partition_follower`] a follower's: what to ask its leader, and what the answer means
+//! - [`moment`] monotonic time, as an input
 #![forbid(unsafe_code)]
 
 pub mod cluster_image;
 pub mod controller;
 pub mod image_changes;
+pub mod moment;
+pub mod partition_follower;
 pub mod partition_leader;
 pub mod placement;
