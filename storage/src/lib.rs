@@ -4,7 +4,8 @@
 //! and files; it does not know brokers, replicas or protocols. `docs/STORAGE.md` has the formats to
 //! the byte and the rules with the tests that hold them.
 //!
-//! - `engine` a data directory with its logs; `background` its threads; `identity` who it is
+//! - `engine` a data directory with its logs; `background` its threads; `identity` who it is,
+//!   `session` how its last life ended, `set_aside` logs that are kept and not used
 //! - `log` one partition; `append` and `room` for it, `read`, `flush`, `trim`, `restart` the other
 //!   operations on it; `retention` what to delete, as a pure function
 //! - `segment` one file of batches; `tail` how it grows; `map` its memory, with all `unsafe`
@@ -41,6 +42,8 @@ mod room;
 mod scan;
 mod seal;
 mod segment;
+mod session;
+mod set_aside;
 pub mod sim_disk;
 mod small_file;
 mod stats;
@@ -56,13 +59,13 @@ pub use epoch_checkpoint::{EpochCache, EpochEnd};
 pub use error::{
     AppendError, Damage, DamageKind, IoError, OfflineReason, OpenError, ReadError, StorageError,
 };
-pub use identity::DirId;
 pub use log::{Log, LogHealth};
 pub use options::{Background, Durability, EngineOptions, LogOptions};
 pub use partition_meta::PartitionMeta;
 pub use read::ReadSlice;
 pub use recovery::RecoveryReport;
 pub use seal::Seal;
+pub use session::{Doubt, LifeEnd, SessionEvidence};
 pub use small_file::SmallFileError;
 pub use stats::{EngineStats, SYNC_LATENCY_BOUNDS_US};
 pub use trim::RetentionOutcome;
