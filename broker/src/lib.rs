@@ -29,6 +29,8 @@ mod network_thread;
 mod opening;
 mod partition;
 mod partitions;
+#[allow(dead_code, reason = "wired with the quorum")]
+mod peers;
 mod progress;
 mod readiness;
 mod server;
