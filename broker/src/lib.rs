@@ -4,6 +4,7 @@
 //! - `server` start and end; `opening` the data directory at start; `embedded` for tests
 //! - `listener` → `network_thread` → `connection` → `api`: the way of a request
 //! - `partition`, `partitions`, `progress`: what requests act on and wait for
+//! - `reconcile` metadata → local partitions; `replica_fetcher`, `isr_proposer`, `lease`: replication
 //! - `controller`, `metadata_log`, `topic_settings`: topics and their settings
 //! - `admission` bounded memory; `housekeeping` timers; `clock` the only clock
 //! - `admin` the HTTP endpoint; `metrics` what it counts
@@ -18,21 +19,31 @@ mod api;
 mod clock;
 mod connection;
 mod controller;
+mod dirty_keys;
 mod embedded;
 mod foreign;
 mod housekeeping;
 mod identity;
+#[allow(dead_code, reason = "wired with the quorum")]
+mod isr_proposer;
+#[allow(dead_code, reason = "wired with the quorum")]
+mod lease;
 mod listener;
 mod metadata_log;
 mod metrics;
 mod network_thread;
 mod opening;
 mod partition;
+#[allow(dead_code, reason = "wired with the quorum")]
 mod partitions;
 #[allow(dead_code, reason = "wired with the quorum")]
 mod peers;
 mod progress;
 mod readiness;
+#[allow(dead_code, reason = "wired with the quorum")]
+mod reconcile;
+#[allow(dead_code, reason = "wired with the quorum")]
+mod replica_fetcher;
 mod server;
 mod shared;
 mod topic_settings;

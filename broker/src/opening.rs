@@ -17,13 +17,16 @@ use tracing::{error, info, warn};
 
 use crate::admission::Budget;
 use crate::clock::Clock;
-use crate::controller::{Controller, OpenedPartition};
+use crate::controller::Controller;
 use crate::foreign::ForeignPeers;
 use crate::identity::Identity;
+use crate::lease::Lease;
 use crate::metadata_log::{MetadataLog, MetadataLogError, metadata_options, metadata_partition};
 use crate::metrics::Metrics;
 use crate::partitions::{Hosted, Partitions};
 use crate::readiness::{Phase, Readiness};
+use crate::reconcile::{OpenedPartition, Reconcile};
+use crate::replica_fetcher::Following;
 use crate::server::StartError;
 use crate::shared::Shared;
 use crate::topic_settings::TopicSettings;
@@ -56,13 +59,15 @@ impl Opening {
         let clock = Arc::new(Clock::default());
 
         let (metadata, opened) = self.open_logs(&engine, &settings)?;
-        let controller = Controller::new(
-            identity.node_id,
-            Arc::clone(&engine),
-            settings,
-            clock,
-            metadata,
-        );
+        let reconcile = Reconcile {
+            node: identity.node_id,
+            engine: Arc::clone(&engine),
+            partitions: Arc::new(Partitions::default()),
+            following: Arc::new(Following::default()),
+            settings: Arc::new(settings),
+            lag_time_max: self.config.replication.lag_time_max,
+        };
+        let controller = Controller::new(reconcile, clock, metadata);
         notify_on_progress(&engine, controller.partitions());
         let (host, port) = self.advertised();
         let broker = RegisterBroker {
@@ -92,6 +97,8 @@ impl Opening {
             clock: Arc::clone(controller.clock()),
             engine,
             controller,
+            // One broker alone: nobody else can lead its partitions.
+            lease: Arc::new(Lease::always()),
             metrics: self.metrics,
             budget: Budget::new(self.config.network.in_flight_bytes_max),
             connections: AtomicUsize::new(0),

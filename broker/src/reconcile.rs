@@ -201,13 +201,7 @@ impl Reconcile {
 
     // ---- holding ----
 
-    fn hold(
-        &self,
-        image: &ClusterImage,
-        topic: &TopicImage,
-        partition: PartitionId,
-        is_new: bool,
-    ) {
+    fn hold(&self, image: &ClusterImage, topic: &TopicImage, partition: PartitionId, is_new: bool) {
         let key = (topic.id, partition);
         if is_new && self.partitions.get(key).is_none() {
             let hosted = match self.engine.log(&partition_meta(topic, partition)) {
@@ -323,7 +317,9 @@ impl Reconcile {
         let config = self.config_of(topic);
         let options = self.settings.log_options(&config);
         for index in (0u32..).take(topic.partitions.len()) {
-            if let Some(partition) = self.partitions.online_one((topic.id, PartitionId::new(index)))
+            if let Some(partition) = self
+                .partitions
+                .online_one((topic.id, PartitionId::new(index)))
             {
                 partition.reconfigure(config.clone(), options.clone(), topic.isr_min.into());
             }
@@ -406,13 +402,13 @@ fn partition_of(topic: &TopicImage, partition: PartitionId) -> Option<&Partition
     topic.partitions.get(partition.get() as usize)
 }
 
-/// Whether anybody believes that this replica has everything that is committed, or may have to take its
-/// word for what was.
+/// Whether anybody believes that this replica has everything that is committed, or, where nobody leads,
+/// may have to take its word for what was.
 fn is_counted_on(partition: &PartitionImage, node: NodeId) -> bool {
     partition.leader == Some(node)
         || partition.isr.contains(&node)
         || partition.elr.contains(&node)
-        || partition.last_known_elr.contains(&node)
+        || (partition.leader.is_none() && partition.last_known_elr.contains(&node))
 }
 
 fn partition_meta(topic: &TopicImage, partition: PartitionId) -> PartitionMeta {

@@ -143,7 +143,10 @@ fn changed_brokers(before: &ClusterImage, after: &ClusterImage) -> BTreeSet<Node
             .broker(node)
             .map(|broker| (broker.epoch(), broker.is_active()))
     };
-    let nodes = before.brokers().chain(after.brokers()).map(|(node, _)| node);
+    let nodes = before
+        .brokers()
+        .chain(after.brokers())
+        .map(|(node, _)| node);
     nodes
         .filter(|node| state(before, *node) != state(after, *node))
         .collect()

@@ -96,9 +96,8 @@ fn fence(shared: &Shared, response: &mut ProduceResponse) {
         .filter(|result| result.error == ErrorCode::None)
     {
         result.error = ErrorCode::NotLeader;
-        result.message = Some(
-            "this broker's session is over; what it appended may or may not stay".to_owned(),
-        );
+        result.message =
+            Some("this broker's session is over; what it appended may or may not stay".to_owned());
         result.base_offset = None;
         result.log_start = None;
     }

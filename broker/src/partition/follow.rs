@@ -17,8 +17,8 @@ use super::{Partition, Role};
 /// What became of a leader's answer.
 #[derive(Debug)]
 pub(crate) enum Followed {
-    /// Taken in: so many bytes of records.
-    Took(usize),
+    /// Taken in.
+    Took,
     /// The local log was cut to fit; ask again at once.
     Cut,
     /// The answer was not to what is asked now.
@@ -110,7 +110,7 @@ impl Partition {
             FollowerStep::Drop => return Followed::Dropped,
             FollowerStep::Append => {
                 return match self.take_in(asked, result, now) {
-                    Ok(bytes) => Followed::Took(bytes),
+                    Ok(()) => Followed::Took,
                     Err(error) => Followed::Failed(error),
                 };
             }
@@ -154,7 +154,7 @@ impl Partition {
         asked: &Ask,
         result: &FetchPartitionResult,
         now: Timestamp,
-    ) -> Result<usize, FollowError> {
+    ) -> Result<(), FollowError> {
         let records = &result.records;
         let mut first = None;
         let mut rest = &records[..];
@@ -186,7 +186,7 @@ impl Partition {
         if start > self.log.log_start() {
             self.log.trim_prefix(start)?;
         }
-        Ok(records.len())
+        Ok(())
     }
 
     /// Changes the follower's state and publishes its high watermark. The role cannot have changed

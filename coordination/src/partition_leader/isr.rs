@@ -290,12 +290,7 @@ impl PartitionLeader {
         }
         let lags = |node: &NodeId| {
             self.followers.get(node).is_some_and(|follower| {
-                !follower.is_caught_up(
-                    self.written_means,
-                    self.log_end,
-                    self.now,
-                    self.lag_ms_max,
-                )
+                !follower.is_caught_up(self.written_means, self.log_end, self.now, self.lag_ms_max)
             })
         };
         if !self.isr.iter().any(lags) {
