@@ -36,6 +36,8 @@ use crate::progress::{Progress, Watch};
 
 mod follow;
 #[cfg(test)]
+pub(crate) mod test_replica;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use follow::Followed;
