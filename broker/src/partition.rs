@@ -114,7 +114,10 @@ pub(crate) struct Follow {
 /// An append that is in the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Appended {
-    pub(crate) base_offset: Offset,
+    /// `None`: it was in the log before, so long ago that its offset is not known any more.
+    pub(crate) base_offset: Option<Offset>,
+    /// It was in the log before; nothing was appended.
+    pub(crate) is_duplicate: bool,
     pub(crate) log_start: Offset,
     pub(crate) ack: AckWhen,
     /// The leader epoch in which it was appended: what is waited for counts only in that one.
@@ -357,8 +360,9 @@ impl Partition {
                 PartitionAppendError::NotEnoughReplicas { in_sync, needed }
             })?;
         let epoch = leader.epoch();
-        let appended = self.log.append(batches, epoch, now)?;
-        let ack = leader.on_appended(appended.end_offset, acks);
+        let appended = self.log.append_idempotent(batches, epoch, now)?;
+        // A duplicate waits for what its first attempt waits for: an answer says that it is safe.
+        let ack = leader.on_appended(appended.end_offset(), acks);
         let has_followers = leader.has_followers();
         // With acks = 0 nobody waits for an answer, but readers do.
         let wants_sync = ack != AckWhen::Now || leader.waits_for_disk();
@@ -374,7 +378,8 @@ impl Partition {
             self.log.request_flush();
         }
         Ok(Appended {
-            base_offset: appended.base_offset,
+            base_offset: appended.base_offset(),
+            is_duplicate: appended.is_duplicate(),
             log_start: self.log.log_start(),
             ack,
             epoch,

@@ -136,6 +136,11 @@ impl Partitions {
         online.collect()
     }
 
+    /// Whether any is offline.
+    pub(crate) fn has_offline(&self) -> bool {
+        !self.offline().is_empty()
+    }
+
     /// How many are offline.
     pub(crate) fn offline_count(&self) -> usize {
         self.hosted

@@ -12,6 +12,11 @@
 //! - `offset_index`, `time_index`, `seal`, `checkpoint`, `epoch_checkpoint`,
 //!   `partition_meta` the other files; `small_file` how small ones are replaced, `durable_file` that
 //!   for others; `layout` names
+//! - `recovery` opening after a crash, `scan` verifying batches, `verify` and `scrub` later
+//!   `producer_snapshot`, `partition_meta` the other files; `small_file` how small ones are replaced,
+//!   `durable_file` that for others; `layout` names
+//! - `producer_state` idempotent producers, as a pure state machine; `producer_tracking` keeps it with a
+//!   log
 //! - `recovery` opening after a crash, `scan` verifying batches
 //! - `fuzzing` what must hold of any bytes in these files
 //! - `disk` the seam to the file system, `sim_disk` one that loses power
@@ -34,12 +39,16 @@ mod offset_index;
 mod options;
 mod parallel;
 mod partition_meta;
+mod producer_snapshot;
+pub mod producer_state;
+mod producer_tracking;
 mod read;
 mod recovery;
 mod restart;
 pub mod retention;
 mod room;
 mod scan;
+mod scrub;
 mod seal;
 mod segment;
 mod session;
@@ -62,8 +71,11 @@ pub use error::{
 pub use log::{Log, LogHealth};
 pub use options::{Background, Durability, EngineOptions, LogOptions};
 pub use partition_meta::PartitionMeta;
+pub use producer_state::SequenceError;
+pub use producer_tracking::IdempotentAppend;
 pub use read::ReadSlice;
 pub use recovery::RecoveryReport;
+pub use scrub::{ScrubNext, ScrubRound, ScrubStep, SealedSegment, SegmentKey, SegmentScrub};
 pub use seal::Seal;
 pub use session::{Doubt, LifeEnd, SessionEvidence};
 pub use small_file::SmallFileError;
