@@ -257,6 +257,8 @@ impl Partition {
             {
                 leader.on_image(&lead.view, now);
                 self.after_leader_event(state);
+                // Who waits learns also that too few are in sync now.
+                self.progress.moved();
                 return Ok(());
             }
             state.epoch = lead.epoch;

@@ -125,18 +125,6 @@ impl Reconcile {
             .is_some_and(|life| life.incarnation == self.deps.incarnation)
     }
 
-    /// Makes the logs of partitions that `after` gives to this broker; all of them or none. For a
-    /// caller that wants to know whether there is space for them before it decides; [`Self::apply`]
-    /// makes those that are not there.
-    pub(crate) fn create_logs(
-        &self,
-        before: &ClusterImage,
-        after: &ClusterImage,
-    ) -> Result<Vec<Arc<Log>>, StorageError> {
-        let changes = local_changes(before, after, self.deps.node);
-        self.create_new(&changes)
-    }
-
     /// Does everything that the step from one image to the next asks for. `publish` is called when what
     /// is new is there and before anything goes: whoever sees the new image finds its partitions, and
     /// whoever finds a partition gone finds the topic gone.
@@ -354,7 +342,9 @@ impl Reconcile {
         Hosted::Offline(MISSING.into())
     }
 
-    fn create_new(&self, changes: &[LocalChange]) -> Result<Vec<Arc<Log>>, StorageError> {
+    /// Makes the logs of partitions that are given to this broker, all at once: for many of them that
+    /// costs little more than for one.
+    fn create_new(&self, changes: &[LocalChange]) -> Result<(), StorageError> {
         let mut options: HashMap<TopicId, LogOptions> = HashMap::new();
         let mut wanted = Vec::new();
         for change in changes {
@@ -378,9 +368,10 @@ impl Reconcile {
             wanted.push((meta, options.clone()));
         }
         if wanted.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        self.deps.engine.create_logs(wanted)
+        self.deps.engine.create_logs(wanted)?;
+        Ok(())
     }
 
     fn reconfigure(&self, topic: &TopicImage) {
