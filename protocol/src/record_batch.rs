@@ -370,6 +370,33 @@ pub fn stamp(batch: &mut [u8], base_offset: Offset, epoch: LeaderEpoch) {
     batch[LEADER_EPOCH_AT..MAGIC_AT].copy_from_slice(&epoch.get().to_be_bytes());
 }
 
+/// Says anew which producer a batch is from, and computes its checksum again: for batches that were
+/// finished before that was known, and never sent.
+///
+/// # Panics
+/// When `batch` is not exactly one whole batch.
+pub fn set_producer(batch: &mut [u8], producer: Option<ProducerStamp>) {
+    let (id, epoch, sequence) = producer_fields(producer);
+    batch[PRODUCER_ID_AT..PRODUCER_EPOCH_AT].copy_from_slice(&id.to_be_bytes());
+    batch[PRODUCER_EPOCH_AT..BASE_SEQUENCE_AT].copy_from_slice(&epoch.to_be_bytes());
+    batch[BASE_SEQUENCE_AT..RECORD_COUNT_AT].copy_from_slice(&sequence.to_be_bytes());
+    seal(batch);
+}
+
+/// Id, epoch and base sequence as the header has them.
+fn producer_fields(producer: Option<ProducerStamp>) -> (i64, i16, i32) {
+    match producer {
+        None => (-1, -1, -1),
+        Some(stamp) => (
+            stamp.id.get() as i64,
+            stamp.epoch.get() as i16,
+            stamp
+                .base_sequence
+                .map_or(-1, |sequence| sequence.get() as i32),
+        ),
+    }
+}
+
 /// What a producer puts into a header.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewHeader {
@@ -399,16 +426,7 @@ pub(crate) fn write_header(batch: &mut [u8], new: &NewHeader) {
         &new.base_timestamp.millis().to_be_bytes(),
     );
     put(MAX_TIMESTAMP_AT, &new.max_timestamp.millis().to_be_bytes());
-    let (id, epoch, sequence) = match new.producer {
-        None => (-1, -1, -1),
-        Some(stamp) => (
-            stamp.id.get() as i64,
-            stamp.epoch.get() as i16,
-            stamp
-                .base_sequence
-                .map_or(-1, |sequence| sequence.get() as i32),
-        ),
-    };
+    let (id, epoch, sequence) = producer_fields(new.producer);
     put(PRODUCER_ID_AT, &id.to_be_bytes());
     put(PRODUCER_EPOCH_AT, &epoch.to_be_bytes());
     put(BASE_SEQUENCE_AT, &sequence.to_be_bytes());
