@@ -282,8 +282,8 @@ pub fn verify_batch(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
 }
 
 /// [`verify_batch`], and that it is a batch that a producer may append: within the size limit, one
-/// record for each offset and at least one, timestamps in order, and nothing that only brokers
-/// write. Its base offset and leader epoch may be anything valid: the leader stamps its own.
+/// record for each offset and at least one, timestamps in order, producer id, epoch and base sequence
+/// all there or all missing, and nothing that only brokers write. Its base offset and leader epoch may be anything valid: the leader stamps its own.
 ///
 /// # Errors
 /// [`BatchError`] names the first thing that is wrong.
@@ -318,10 +318,8 @@ pub fn verify_producer_batch(bytes: &[u8], bytes_max: u32) -> Result<BatchHeader
             what: "transactional batches",
         });
     }
-    if header.producer.is_some() {
-        return Err(BatchError::Unsupported {
-            what: "batches with a producer id",
-        });
+    if !has_whole_stamp_or_none(bytes) {
+        return Err(BatchError::PartialProducer);
     }
     if header.max_timestamp < header.base_timestamp {
         return Err(BatchError::Timestamps {
@@ -330,6 +328,20 @@ pub fn verify_producer_batch(bytes: &[u8], bytes_max: u32) -> Result<BatchHeader
         });
     }
     Ok(header)
+}
+
+/// Whether producer id, epoch and base sequence are all there or all missing. Bytes without a header
+/// have none of them.
+fn has_whole_stamp_or_none(bytes: &[u8]) -> bool {
+    let Some(raw) = bytes.first_chunk::<BATCH_HEADER_BYTES>() else {
+        return true;
+    };
+    let missing = [
+        i64::from_be_bytes(field(raw, PRODUCER_ID_AT)) < 0,
+        i16::from_be_bytes(field(raw, PRODUCER_EPOCH_AT)) < 0,
+        i32::from_be_bytes(field(raw, BASE_SEQUENCE_AT)) < 0,
+    ];
+    missing[0] == missing[1] && missing[1] == missing[2]
 }
 
 const fn counts(header: &BatchHeader) -> BatchError {

@@ -19,6 +19,7 @@ use crate::log::{IndexWritten, Log, LogParts};
 use crate::options::{Durability, EngineOptions, LogOptions};
 use crate::parallel;
 use crate::partition_meta::{self, PartitionMeta};
+use crate::producer_tracking::Rebuilt;
 use crate::recovery::{Recovery, RecoveryReport};
 use crate::small_file;
 use crate::stats::EngineStats;
@@ -134,6 +135,12 @@ impl Engine {
         &self.dir
     }
 
+    /// Where its files live, for `durable_file`.
+    #[must_use]
+    pub fn disk(&self) -> &dyn Disk {
+        self.shared.disk()
+    }
+
     /// What was counted.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
@@ -219,6 +226,7 @@ impl Engine {
                     end: highwater_protocol::ids::Offset::ZERO,
                     index_written: IndexWritten::default(),
                     dirty: false,
+                    producers: Rebuilt::default(),
                 };
                 let log = Log::new(&self.shared, parts);
                 logs.insert(key(log.meta()), Arc::clone(&log));
@@ -514,6 +522,7 @@ impl Log {
             return Ok(None);
         }
         let mut sync = self.sync.lock();
+        self.copy_producers_to_close();
         self.seal_locked(&mut sync)?;
         let end = self.sync_locked(&mut sync, FlushReason::Timer)?;
         if sync.checkpoint.high_watermark != self.high_watermark_checkpoint() {

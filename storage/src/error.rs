@@ -8,6 +8,8 @@ use highwater_protocol::ids::{LeaderEpoch, Offset};
 use highwater_protocol::record_batch::BatchError;
 use thiserror::Error;
 
+use crate::producer_state::SequenceError;
+
 /// An input or output operation that failed, and on what.
 #[derive(Debug, Error)]
 #[error("cannot {action} {path}: {source}")]
@@ -145,6 +147,9 @@ pub enum DamageKind {
         /// As found.
         found: u32,
     },
+    /// A small file without which the log cannot be understood is not valid.
+    #[error("{0}")]
+    SmallFile(#[source] crate::small_file::SmallFileError),
     /// The bytes cannot be read from the disk.
     #[error("unreadable: {0}")]
     Unreadable(#[source] io::Error),
@@ -203,6 +208,9 @@ pub enum AppendError {
     /// The space of offsets is used up.
     #[error("the log has no more offsets")]
     OffsetsExhausted,
+    /// The sequence numbers of an idempotent producer say that it must not be appended.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
     /// A file operation failed; the log stays as it was.
     #[error(transparent)]
     Io(IoError),
