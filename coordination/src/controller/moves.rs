@@ -217,3 +217,7 @@ fn difference(list: &[NodeId], gone: &[NodeId]) -> Vec<NodeId> {
 fn numbers(nodes: &[NodeId]) -> Vec<u32> {
     nodes.iter().map(|node| node.get()).collect()
 }
+
+#[cfg(test)]
+#[path = "moves_tests.rs"]
+mod tests;

@@ -211,3 +211,7 @@ fn without_replica(
         .lost(node)
         .build()
 }
+
+#[cfg(test)]
+#[path = "nodes_tests.rs"]
+mod tests;
