@@ -285,7 +285,7 @@ impl History {
         if is_rolled_back {
             request.last_broker_epoch = None;
         }
-        let is_proven = proves_end_of_last_life(&self.cluster.image, &request);
+        let is_proven = end != SessionEnd::Unclean && !is_rolled_back;
         let epoch = self.cluster.new_epoch();
         let decision = register_broker(&self.cluster.image, &request, epoch, false, &is_synced);
         if self.apply(decision).is_some() {
@@ -425,6 +425,10 @@ impl History {
                     complete.remove(lost);
                 }
                 complete.retain(|id| partition.replicas.contains(id));
+                let has_left = |id: &NodeId| !partition.replicas.contains(id);
+                if old.last_known_elr.iter().any(has_left) {
+                    self.tainted.insert(key);
+                }
                 only_copy(partition, complete);
             }
         }
@@ -438,11 +442,13 @@ impl History {
                 for id in partition.isr.iter().chain(&partition.elr) {
                     assert!(complete.contains(id), "{id} of {complete:?}: {partition:?}");
                 }
-                let nobody = partition.isr.is_empty() && partition.elr.is_empty();
-                if nobody && !self.tainted.contains(&key) {
-                    let known = partition.last_known_elr.len();
-                    assert!(known >= usize::from(topic.isr_min), "{partition:?}");
-                }
+                // What was committed is somewhere, or was until a broker lost it.
+                let known =
+                    partition.isr.len() + partition.elr.len() + partition.last_known_elr.len();
+                assert!(
+                    known >= usize::from(topic.isr_min) || self.tainted.contains(&key),
+                    "{partition:?}"
+                );
             }
         }
     }

@@ -208,7 +208,6 @@ fn without_replica(
     };
     PartitionChange::new(partition, isr_min, standings)
         .replicas(replicas, adding, removing)
-        .lost(node)
         .build()
 }
 
