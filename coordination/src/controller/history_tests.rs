@@ -346,7 +346,7 @@ impl History {
             .filter(|id| **id == leader || members & (1 << id.get()) != 0)
             // Half of all proposals would name somebody who is away.
             .filter(|id| {
-                members % 8 == 0
+                members.is_multiple_of(8)
                     || self
                         .cluster
                         .image
