@@ -6,7 +6,7 @@
 //! Epochs make it so: what belongs to an earlier life of a broker, to a removed node or to an earlier
 //! state of a partition is passed over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use highwater_protocol::ids::{
@@ -28,6 +28,32 @@ pub struct ClusterImage {
     /// Nodes that were removed: their ids are never given out again.
     removed: BTreeSet<NodeId>,
     producer_id_next: ProducerId,
+    deleted: Arc<DeletedTopics>,
+}
+
+/// Topics that were deleted last: a broker that was away meanwhile may remove what it has of them. What
+/// is not known to be deleted is kept, so forgetting the oldest costs disk space and never data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct DeletedTopics {
+    in_order: VecDeque<TopicId>,
+    known: BTreeSet<TopicId>,
+}
+
+/// How many deleted topics are remembered.
+const DELETED_TOPICS_MAX: usize = 10_000;
+
+impl DeletedTopics {
+    fn note(&mut self, id: TopicId) {
+        if !self.known.insert(id) {
+            return;
+        }
+        self.in_order.push_back(id);
+        if self.in_order.len() > DELETED_TOPICS_MAX
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 /// A topic.
@@ -179,6 +205,12 @@ impl ClusterImage {
         self.producer_id_next
     }
 
+    /// Whether a topic of this id was deleted, not too long ago.
+    #[must_use]
+    pub fn was_deleted(&self, id: TopicId) -> bool {
+        self.deleted.known.contains(&id)
+    }
+
     /// Whether a node of this id was removed.
     #[must_use]
     pub fn was_removed(&self, id: NodeId) -> bool {
@@ -257,6 +289,9 @@ impl ClusterImage {
             MetadataRecord::TopicDeleted { id } => {
                 if let Some(name) = self.names.remove(id) {
                     self.topics.remove(&name);
+                }
+                if !self.deleted.known.contains(id) {
+                    Arc::make_mut(&mut self.deleted).note(*id);
                 }
                 Ok(())
             }
@@ -407,9 +442,15 @@ impl ClusterImage {
             };
             std::iter::once(created).chain(topic.partition_records())
         });
+        let deleted = self
+            .deleted
+            .in_order
+            .iter()
+            .map(|id| MetadataRecord::TopicDeleted { id: *id });
         cluster
             .into_iter()
             .chain(std::iter::once(ids))
+            .chain(deleted)
             .chain(removed)
             .chain(brokers)
             .chain(topics)

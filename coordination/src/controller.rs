@@ -50,10 +50,21 @@ pub struct Decision<R> {
 }
 
 impl<R> Decision<R> {
-    fn nothing(reply: R) -> Self {
+    /// Nothing changes.
+    #[must_use]
+    pub fn nothing(reply: R) -> Self {
         Self {
             records: Vec::new(),
             reply,
+        }
+    }
+
+    /// The same decision with another reply.
+    #[must_use]
+    pub fn map<S>(self, reply: impl FnOnce(R) -> S) -> Decision<S> {
+        Decision {
+            records: self.records,
+            reply: reply(self.reply),
         }
     }
 }

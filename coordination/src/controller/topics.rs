@@ -1,13 +1,14 @@
 //! Creating, deleting and enlarging topics, and their settings.
 
-use highwater_protocol::ids::{NodeId, PartitionId, TopicId, TopicName};
+use highwater_protocol::ids::{PartitionId, TopicId, TopicName};
 use highwater_protocol::limits::PARTITIONS_PER_TOPIC_MAX;
 use highwater_protocol::messages::{ConfigChange, ConfigEntry};
 use highwater_protocol::metadata_record::MetadataRecord;
 
 use crate::cluster_image::{ClusterImage, PartitionImage};
+use crate::node_loads::NodeLoads;
 use crate::partition_change::{PartitionChange, Standings};
-use crate::placement::place;
+use crate::placement::{candidates, place};
 
 use super::{ControllerError, Decision, topic};
 
@@ -181,17 +182,13 @@ fn placed_partitions(
     count: usize,
     replicas: u16,
 ) -> Result<impl Iterator<Item = MetadataRecord>, ControllerError> {
-    let brokers: Vec<NodeId> = image
-        .brokers()
-        .filter(|(_, broker)| broker.is_active() && !broker.draining)
-        .map(|(id, _)| id)
-        .collect();
-    let first = image.partition_count() + from;
-    let placed =
-        place(&brokers, first, count, replicas).ok_or(ControllerError::ReplicationFactor {
+    let candidates = candidates(image);
+    let placed = place(image, &NodeLoads::new(), &candidates, count, replicas).ok_or(
+        ControllerError::ReplicationFactor {
             replicas,
-            brokers: brokers.len(),
-        })?;
+            brokers: candidates.len(),
+        },
+    )?;
     Ok(placed.into_iter().enumerate().map(move |(step, replicas)| {
         // Cannot truncate: at most PARTITIONS_PER_TOPIC_MAX.
         let partition = PartitionId::new((from + step) as u32);
