@@ -93,7 +93,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (node(), any::<bool>()).prop_map(|(node, drain)| Step::Drain(node, drain)),
         1 => (node(), any::<bool>()).prop_map(|(node, force)| Step::Remove { node, force }),
         2 => (0..7u32).prop_map(Step::Elect),
-        1 => topic().prop_map(Step::Unclean),
+        2 => topic().prop_map(Step::Unclean),
         1 => node().prop_map(Step::ProducerIds),
     ]
 }
@@ -483,14 +483,15 @@ fn only_copy(partition: &PartitionImage, complete: &mut BTreeSet<NodeId>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// What was decided can always be applied, and applied twice; every rule holds after every step; a
     /// replay and a snapshot give the same image, and so does any part of a snapshot over it.
     #[test]
     fn every_history_keeps_the_rules(
         brokers in 3..7u32,
-        steps in proptest::collection::vec((step(), any::<bool>()), 0..80),
+        topics in proptest::collection::vec((1..4u16, 1..4u16), TOPICS.len()),
+        steps in proptest::collection::vec((step(), any::<bool>()), 0..120),
     ) {
         let mut history = History {
             cluster: TestCluster::of(brokers),
@@ -498,6 +499,10 @@ proptest! {
             complete: BTreeMap::new(),
             tainted: BTreeSet::new(),
         };
+        for (topic, (replicas, isr_min)) in topics.into_iter().enumerate() {
+            let isr_min = isr_min.min(replicas);
+            history.run(&Step::Create { topic, replicas, isr_min });
+        }
         for (step, commits) in &steps {
             history.run(step);
             if *commits {

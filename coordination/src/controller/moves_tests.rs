@@ -4,6 +4,7 @@ use highwater_protocol::messages::ReplicaMove;
 
 use super::super::test_cluster::{TestCluster, node, nodes};
 use super::super::*;
+use crate::reassignment::is_moving;
 
 const ZERO: PartitionId = PartitionId::ZERO;
 
@@ -22,7 +23,7 @@ fn a_move_grows_first_and_shrinks_when_the_new_replicas_are_in_sync() {
     assert!(again.records.is_empty());
 
     cluster.alter("a", &[1, 2, 3]);
-    assert!(cluster.partition("a").is_moving());
+    assert!(is_moving(cluster.partition("a")));
     cluster.alter("a", &[1, 3, 4]);
     let done = cluster.partition("a");
     assert_eq!((&done.replicas, &done.isr), (&target, &target));
@@ -64,7 +65,7 @@ fn a_move_is_given_up_unless_its_replicas_are_needed() {
         (&back.replicas, &back.isr),
         (&nodes(&[1, 2]), &nodes(&[1, 2]))
     );
-    assert!(!back.is_moving() && back.leader_epoch > before);
+    assert!(!is_moving(back) && back.leader_epoch > before);
 
     cluster.apply(set_replicas(&cluster.image, id, ZERO, &nodes(&[3, 4])));
     cluster.alter("a", &[1, 2, 3]);
@@ -125,7 +126,7 @@ fn targets_that_make_no_sense_are_refused_one_by_one() {
         replicas: replicas.map(nodes),
     };
     let bad = [
-        (wanted("a", Some(&[])), ErrorCode::InvalidRequest),
+        (wanted("a", Some(&[])), ErrorCode::InvalidReplicationFactor),
         (wanted("a", Some(&[1, 1])), ErrorCode::InvalidRequest),
         (wanted("a", Some(&[3])), ErrorCode::InvalidRequest),
         (wanted("a", Some(&[1, 9])), ErrorCode::UnknownNode),
