@@ -110,6 +110,8 @@ struct Effects {
     lost_log: BTreeSet<(Key, NodeId)>,
     /// Partitions for which nothing is promised any more about what is left.
     is_declared: bool,
+    /// The step asked for an unclean election.
+    is_unclean: bool,
 }
 
 #[derive(Debug)]
@@ -384,6 +386,7 @@ impl History {
         let elect = Elect::Unclean(&winners);
         let decision = elect_leaders(&self.cluster.image, elect, Some(&asked));
         effects.is_declared = true;
+        effects.is_unclean = true;
         self.apply(decision);
     }
 
@@ -412,10 +415,11 @@ impl History {
                     let joined = effects.caught_up.iter();
                     complete.extend(joined.filter(|id| partition.isr.contains(id)));
                 }
-                if partition.recovering
-                    && partition.leader_epoch != old.leader_epoch
-                    && !old.recovering
-                {
+                let is_unclean = effects.is_unclean
+                    && partition
+                        .leader
+                        .is_some_and(|leader| changed && !old.elr.contains(&leader));
+                if is_unclean {
                     *complete = partition.isr.iter().copied().collect();
                 }
                 if let Some(lost) = effects.lost_memory.filter(|_| !is_synced(topic)) {
@@ -483,7 +487,7 @@ fn only_copy(partition: &PartitionImage, complete: &mut BTreeSet<NodeId>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// What was decided can always be applied, and applied twice; every rule holds after every step; a
     /// replay and a snapshot give the same image, and so does any part of a snapshot over it.
