@@ -27,7 +27,13 @@ pub(crate) struct Board<'a> {
     of_topic: Vec<Vec<u32>>,
     /// Pairs (from, to) of nodes for which it is known that no partition can go.
     closed: Vec<bool>,
+    /// For each pair, after which partition the search goes on: those before it went already, or
+    /// could not, and are looked at last.
+    searched: Vec<usize>,
 }
+
+/// Partitions that are looked at for one that is led, or is not, once one is found that can go.
+const PREFERENCE_SEARCH_MAX: usize = 64;
 
 struct Node {
     id: NodeId,
@@ -82,6 +88,7 @@ impl<'a> Board<'a> {
             held: vec![BTreeMap::new(); nodes.len()],
             of_topic: vec![vec![0; nodes.len()]; image.topics().len()],
             closed: vec![false; nodes.len() * nodes.len()],
+            searched: vec![0; nodes.len() * nodes.len()],
             partitions: Vec::new(),
             nodes,
         };
@@ -269,22 +276,40 @@ impl<'a> Board<'a> {
             .max()
         {
             last = Some(next);
-            let mut fallback = None;
-            for partition in self.held[from].get(&next.1.0).into_iter().flatten() {
-                if self.can_go(*partition, from, to) {
-                    let is_led = self.partitions[*partition].replicas[0] == from;
-                    if is_led == with_lead {
-                        return Some(*partition);
-                    }
-                    fallback = fallback.or(Some(*partition));
-                }
-            }
-            if fallback.is_some() {
-                return fallback;
+            if let Some(partition) = self.find_of_topic(next.1.0, from, to, with_lead) {
+                let nodes = self.nodes.len();
+                self.searched[from * nodes + to] = partition;
+                return Some(partition);
             }
         }
         self.set_closed(from, to, true);
         None
+    }
+
+    fn find_of_topic(
+        &self,
+        topic: usize,
+        from: usize,
+        to: usize,
+        with_lead: bool,
+    ) -> Option<usize> {
+        let held = self.held[from].get(&topic)?;
+        let start = self.searched[from * self.nodes.len() + to];
+        let mut fallback = None;
+        let mut looked_at = 0;
+        for partition in held.range(start..).chain(held.range(..start)).copied() {
+            if self.can_go(partition, from, to) {
+                if (self.partitions[partition].replicas[0] == from) == with_lead {
+                    return Some(partition);
+                }
+                fallback = fallback.or(Some(partition));
+            }
+            looked_at += usize::from(fallback.is_some());
+            if looked_at > PREFERENCE_SEARCH_MAX {
+                break;
+            }
+        }
+        fallback
     }
 
     /// Moves replicas out of racks that hold two or more than another that could take one.
