@@ -99,6 +99,23 @@ fn many_lost_nodes_are_an_outage() {
         Some("2 of 5 nodes are gone: an outage, not a loss; nothing is rebuilt")
     );
 
+    // Who drains a node has said that it goes.
+    let mut drained = Cluster::without_racks(5);
+    drained.topic("a", &[nodes(&[1, 2, 3])]);
+    drained.lose(1, 0);
+    drained.lose(2, 0);
+    drained.set(
+        2,
+        Flags {
+            draining: true,
+            ..FENCED
+        },
+    );
+    assert_eq!(
+        targets(&plan(&drained, &SETTINGS, AFTER_MS)),
+        [nodes(&[4, 5, 3])]
+    );
+
     let racks = ["a", "a", "b", "b", "c", "c"].map(Some);
     let two_lost = |lost: [u32; 2]| {
         let mut cluster = Cluster::of(&racks);
@@ -228,6 +245,14 @@ fn a_node_that_returns_keeps_its_replicas() {
     assert!(replan(&cluster, MoveReason::Operator).cancel.is_empty());
     let cancel = replan(&cluster, MoveReason::Heal).cancel;
     assert_eq!(cancel.into_iter().collect::<Vec<_>>(), [key]);
+
+    // It must be there now, not only have been.
+    let mut gone_again = Cluster {
+        image: cluster.image.clone(),
+        loads: cluster.loads.clone(),
+    };
+    gone_again.lose(1, AFTER_MS);
+    assert!(replan(&gone_again, MoveReason::Heal).cancel.is_empty());
 
     // Once the new replica is in sync, the move ends sooner than it can be given up.
     let mut done = cluster.partition("a", 0);
