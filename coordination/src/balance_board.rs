@@ -152,9 +152,20 @@ impl<'a> Board<'a> {
             self.even_replicas();
             self.even_leaders();
             if !self.trade_leaders() {
-                return;
+                break;
             }
         }
+        debug_assert!(self.closed_ways_are_closed());
+    }
+
+    /// Whether no partition can go where it was noted that none can.
+    fn closed_ways_are_closed(&self) -> bool {
+        let nodes = self.nodes.len();
+        let goes = |from: usize, to: usize| {
+            let mut held = self.held[from].values().flatten();
+            held.any(|partition| self.can_go(*partition, from, to))
+        };
+        (0..nodes * nodes).all(|way| !self.closed[way] || !goes(way / nodes, way % nodes))
     }
 
     /// What is different from before.
