@@ -5,7 +5,7 @@
 //! - `listener` → `network_thread` → `connection` → `api`: the way of a request
 //! - `partition`, `partitions`, `progress`: what requests act on and wait for
 //! - `controller`, `metadata_log`, `topic_settings`: topics and their settings
-//! - `admission` bounded memory; `housekeeping` timers; `clock` the only clock
+//! - `admission` bounded memory; `housekeeping` timers; `scrubber` looks for damage; `clock` the only clock
 //! - `admin` the HTTP endpoint; `metrics` what it counts
 //!
 //! Run one with `Broker::start`, or in a test with `EmbeddedBroker::start`.
@@ -31,6 +31,8 @@ mod partition;
 mod partitions;
 mod progress;
 mod readiness;
+#[allow(dead_code, reason = "the server starts it")]
+mod scrubber;
 mod server;
 mod shared;
 mod topic_settings;
