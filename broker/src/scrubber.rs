@@ -58,7 +58,7 @@ impl Scrubber {
         };
         let mut kept_at = Instant::now();
         loop {
-            let Some(segments) = self.blocking(|engine| engine.sealed_segments()).await else {
+            let Some(segments) = self.blocking(Engine::sealed_segments).await else {
                 return;
             };
             let now = self.clock.now();
