@@ -8,6 +8,7 @@ mod configs;
 mod delete_records;
 mod fetch;
 mod hello;
+mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod produce;
@@ -183,6 +184,9 @@ pub(crate) fn dispatch(
         ApiKey::DescribeCluster => {
             call.now(shared, |request| cluster::handle(shared, peer, &request))
         }
+        ApiKey::InitProducerId => call.decoded(shared, |request, reply| {
+            init_producer_id::handle(shared, &request, reply)
+        }),
         other => {
             let message = format!("{other} is not served yet");
             Answer::Now(call.reply.error(shared, ErrorCode::Unsupported, &message))

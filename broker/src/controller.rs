@@ -27,7 +27,7 @@ use highwater_coordination::controller::{
 use highwater_coordination::image_changes::{LocalChange, local_changes};
 use highwater_coordination::partition_leader::TakeOver;
 use highwater_protocol::error_code::ErrorCode;
-use highwater_protocol::ids::{BrokerEpoch, NodeId, PartitionId, TopicId};
+use highwater_protocol::ids::{BrokerEpoch, NodeId, PartitionId, ProducerId, TopicId};
 use highwater_protocol::messages::{ConfigChange, ConfigEntry};
 use highwater_protocol::metadata_record::MetadataRecord;
 use highwater_storage::{Engine, Log, LogOptions, PartitionMeta, StorageError};
@@ -39,6 +39,7 @@ use crate::clock::Clock;
 use crate::metadata_log::{MetadataLog, MetadataLogError};
 use crate::partition::{Partition, written_means};
 use crate::partitions::{Hosted, Partitions};
+use crate::producer_ids::{BLOCK_IDS, ProducerIdBlock};
 use crate::topic_settings::{TopicSettings, TopicSettingsError};
 
 /// Why a change of the metadata was not made.
@@ -298,6 +299,19 @@ impl Controller {
             info!(topic = name, "topic settings changed");
         }
         Ok(())
+    }
+
+    /// A block of producer ids that were never given out.
+    pub(crate) fn allocate_producer_ids(&self) -> Result<ProducerIdBlock, ChangeError> {
+        let mut metadata = self.metadata.lock();
+        let first = metadata.image().producer_id_next();
+        let next = ProducerId::new(first.get() + u64::from(BLOCK_IDS));
+        let record = MetadataRecord::ProducerIdsAllocated { next };
+        self.commit(&mut metadata, &[record])?;
+        Ok(ProducerIdBlock {
+            first,
+            count: BLOCK_IDS,
+        })
     }
 
     /// Makes a decision durable, does what it means here, and publishes the image: partitions are

@@ -3,7 +3,7 @@
 //!
 //! - `server` start and end; `opening` the data directory at start; `embedded` for tests
 //! - `listener` → `network_thread` → `connection` → `api`: the way of a request
-//! - `partition`, `partitions`, `progress`: what requests act on and wait for
+//! - `partition`, `partitions`, `progress`: what requests act on and wait for; `producer_ids`
 //! - `controller`, `metadata_log`, `topic_settings`: topics and their settings
 //! - `admission` bounded memory; `housekeeping` timers; `scrubber` looks for damage; `clock` the only clock
 //! - `admin` the HTTP endpoint; `metrics` what it counts
@@ -29,6 +29,9 @@ mod network_thread;
 mod opening;
 mod partition;
 mod partitions;
+#[allow(dead_code, reason = "wired with the quorum")]
+mod peers;
+mod producer_ids;
 mod progress;
 mod readiness;
 #[allow(dead_code, reason = "the server starts it")]

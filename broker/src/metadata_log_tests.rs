@@ -117,6 +117,7 @@ fn created(id: u8, name: &str) -> Vec<MetadataRecord> {
         name: TopicName::new(name).unwrap(),
         partitions: 1,
         replicas: 1,
+        isr_min: 1,
         configs: Vec::new(),
     }]
 }

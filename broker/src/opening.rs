@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use highwater_config::BrokerConfig;
 use highwater_coordination::controller::RegisterBroker;
+use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{PartitionId, TopicId};
 use highwater_storage::{
     Engine, EngineOptions, Log, LogOptions, OpenError, OpenedLog, PartitionMeta, RecoveryProgress,
@@ -22,7 +23,8 @@ use crate::foreign::ForeignPeers;
 use crate::identity::Identity;
 use crate::metadata_log::{MetadataLog, MetadataLogError, metadata_options, metadata_partition};
 use crate::metrics::Metrics;
-use crate::partitions::{Hosted, Partitions};
+use crate::partitions::{Hosted, Partitions, Refusal};
+use crate::producer_ids::{BlockSource, ProducerIds};
 use crate::readiness::{Phase, Readiness};
 use crate::server::StartError;
 use crate::shared::Shared;
@@ -86,7 +88,8 @@ impl Opening {
                 "partitions are offline; /v1/topics and the lines above say why"
             );
         }
-        Ok(Arc::new(Shared {
+        Ok(Arc::new_cyclic(|shared| Shared {
+            producer_ids: ProducerIds::new(own_blocks(Weak::clone(shared))),
             cluster_id: identity.cluster_id,
             node_id: identity.node_id,
             clock: Arc::clone(controller.clock()),
@@ -231,6 +234,26 @@ fn notify_on_progress(engine: &Engine, partitions: &Arc<Partitions>) {
             partition.on_durable(log.durable_end());
         }
     }));
+}
+
+/// Producer ids from the controller in this process.
+fn own_blocks(shared: Weak<Shared>) -> BlockSource {
+    let stopping = || Refusal {
+        code: ErrorCode::Busy,
+        message: "the broker is stopping".to_owned(),
+    };
+    Box::new(move || {
+        let shared = Weak::clone(&shared);
+        let work = tokio::task::spawn_blocking(move || {
+            let shared = shared.upgrade().ok_or_else(stopping)?;
+            let block = shared.controller.allocate_producer_ids();
+            block.map_err(|error| Refusal {
+                code: error.code(),
+                message: error.to_string(),
+            })
+        });
+        Box::pin(async move { work.await.unwrap_or_else(|_| Err(stopping())) })
+    })
 }
 
 fn engine_options(config: &BrokerConfig) -> EngineOptions {

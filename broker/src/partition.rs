@@ -39,7 +39,10 @@ pub(crate) struct Partition {
 /// An append that is in the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Appended {
-    pub(crate) base_offset: Offset,
+    /// `None`: it was in the log before, so long ago that its offset is not known any more.
+    pub(crate) base_offset: Option<Offset>,
+    /// It was in the log before; nothing was appended.
+    pub(crate) is_duplicate: bool,
     pub(crate) log_start: Offset,
     pub(crate) ack: AckWhen,
 }
@@ -125,8 +128,9 @@ impl Partition {
             .map_err(|NotEnoughReplicas { in_sync, needed }| {
                 PartitionAppendError::NotEnoughReplicas { in_sync, needed }
             })?;
-        let appended = self.log.append(batches, leader.epoch(), now)?;
-        let ack = leader.on_appended(appended.end_offset, acks);
+        let appended = self.log.append_idempotent(batches, leader.epoch(), now)?;
+        // A duplicate waits for what its first attempt waits for: an answer says that it is safe.
+        let ack = leader.on_appended(appended.end_offset(), acks);
         let moved = self.publish(&leader);
         // With acks = 0 nobody waits for an answer, but readers do.
         let wants_sync = ack != AckWhen::Now || leader.waits_for_disk();
@@ -138,7 +142,8 @@ impl Partition {
             self.log.request_flush();
         }
         Ok(Appended {
-            base_offset: appended.base_offset,
+            base_offset: appended.base_offset(),
+            is_duplicate: appended.is_duplicate(),
             log_start: self.log.log_start(),
             ack,
         })

@@ -15,6 +15,7 @@ use crate::foreign::ForeignPeers;
 use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::partitions::Refusal;
+use crate::producer_ids::ProducerIds;
 
 /// A running broker, as its tasks see it.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) controller: Controller,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) budget: Budget,
+    pub(crate) producer_ids: ProducerIds,
     pub(crate) connections: AtomicUsize,
     pub(crate) foreign: ForeignPeers,
     /// Set by housekeeping while the disk has less free space than `storage.min.free.bytes`.

@@ -19,6 +19,7 @@ use crate::log::{IndexWritten, Log, LogParts};
 use crate::options::{Durability, EngineOptions, LogOptions};
 use crate::parallel;
 use crate::partition_meta::{self, PartitionMeta};
+use crate::producer_tracking::Rebuilt;
 use crate::recovery::{Recovery, RecoveryReport};
 use crate::session::LastLife;
 use crate::small_file;
@@ -224,6 +225,7 @@ impl Engine {
                     end: highwater_protocol::ids::Offset::ZERO,
                     index_written: IndexWritten::default(),
                     dirty: false,
+                    producers: Rebuilt::default(),
                 };
                 let log = Log::new(&self.shared, parts);
                 logs.insert(key(log.meta()), Arc::clone(&log));
@@ -524,6 +526,7 @@ impl Log {
             return Ok(None);
         }
         let mut sync = self.sync.lock();
+        self.copy_producers_to_close();
         self.seal_locked(&mut sync)?;
         let end = self.sync_locked(&mut sync, FlushReason::Timer)?;
         if sync.checkpoint.high_watermark != self.high_watermark_checkpoint() {

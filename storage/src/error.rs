@@ -8,6 +8,8 @@ use highwater_protocol::ids::{LeaderEpoch, Offset};
 use highwater_protocol::record_batch::BatchError;
 use thiserror::Error;
 
+use crate::producer_state::SequenceError;
+
 /// An input or output operation that failed, and on what.
 #[derive(Debug, Error)]
 #[error("cannot {action} {path}: {source}")]
@@ -209,6 +211,9 @@ pub enum AppendError {
     /// The space of offsets is used up.
     #[error("the log has no more offsets")]
     OffsetsExhausted,
+    /// The sequence numbers of an idempotent producer say that it must not be appended.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
     /// A file operation failed; the log stays as it was.
     #[error(transparent)]
     Io(IoError),

@@ -19,6 +19,7 @@ use crate::layout::{self, SegmentFileKind, segment_path};
 use crate::log::Log;
 use crate::options::{Background, EngineOptions, LogOptions};
 use crate::partition_meta::{self, PartitionMeta};
+use crate::producer_snapshot::ProducerSnapshot;
 use crate::seal::Seal;
 use crate::session::LifeRecord;
 use crate::sim_disk::SimDisk;
@@ -188,6 +189,9 @@ pub fn storage_small_file(data: &[u8]) {
     if let Ok(checkpoint) = checkpoint::parse(data) {
         assert!(checkpoint.log_start <= checkpoint.recovery_point.offset);
     }
+    if let Ok(producers) = ProducerSnapshot::decode(data) {
+        assert_eq!(ProducerSnapshot::decode(&producers.encode()), Ok(producers));
+    }
     let identity = Identity::decode(data);
     if let Ok(identity) = &identity {
         assert_eq!(Identity::decode(&identity.encode()).as_ref(), Ok(identity));
@@ -215,5 +219,6 @@ pub fn storage_small_file(data: &[u8]) {
         );
     }
     let _ = layout::parse_segment_name(&String::from_utf8_lossy(data));
+    let _ = layout::parse_producer_snapshot_name(&String::from_utf8_lossy(data));
     let _ = layout::parse_partition_dir_name(&String::from_utf8_lossy(data));
 }

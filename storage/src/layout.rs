@@ -96,14 +96,34 @@ pub fn parse_segment_name(name: &str) -> Option<(Offset, SegmentFileKind)> {
     let kind = SegmentFileKind::ALL
         .into_iter()
         .find(|kind| kind.extension() == extension)?;
+    Some((parse_offset(stem)?, kind))
+}
+
+/// An offset as names have it.
+fn parse_offset(stem: &str) -> Option<Offset> {
     if stem.len() != 20 || !stem.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let base = stem
+    let offset = stem
         .parse::<u64>()
         .ok()
-        .filter(|base| *base <= Offset::MAX.get())?;
-    Some((Offset::new(base), kind))
+        .filter(|offset| *offset <= Offset::MAX.get())?;
+    Some(Offset::new(offset))
+}
+
+/// End of the name of a snapshot of the producers.
+const PRODUCERS_SUFFIX: &str = ".producers";
+
+/// Path of the snapshot of the producers at an offset.
+#[must_use]
+pub fn producer_snapshot_path(dir: &Path, offset: Offset) -> PathBuf {
+    dir.join(format!("{:020}{PRODUCERS_SUFFIX}", offset.get()))
+}
+
+/// Of which offset a snapshot of the producers is, if the name is that of one.
+#[must_use]
+pub fn parse_producer_snapshot_name(name: &str) -> Option<Offset> {
+    parse_offset(name.strip_suffix(PRODUCERS_SUFFIX)?)
 }
 
 /// Name of the directory of a partition.
@@ -177,7 +197,12 @@ mod tests {
             let path = segment_path(Path::new("/d"), base, kind);
             let name = path.file_name().unwrap().to_str().unwrap();
             assert_eq!(parse_segment_name(name), Some((base, kind)));
+            assert_eq!(parse_producer_snapshot_name(name), None);
         }
+        let path = producer_snapshot_path(Path::new("/d"), base);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert_eq!(parse_producer_snapshot_name(name), Some(base));
+        assert_eq!(parse_segment_name(name), None);
         for name in [
             "",
             ".log",

@@ -13,6 +13,11 @@
 //!   `partition_meta` the other files; `small_file` how small ones are replaced, `durable_file` that
 //!   for others; `layout` names
 //! - `recovery` opening after a crash, `scan` verifying batches, `verify` and `scrub` later
+//!   `producer_snapshot`, `partition_meta` the other files; `small_file` how small ones are replaced,
+//!   `durable_file` that for others; `layout` names
+//! - `producer_state` idempotent producers, as a pure state machine; `producer_tracking` keeps it with a
+//!   log
+//! - `recovery` opening after a crash, `scan` verifying batches
 //! - `fuzzing` what must hold of any bytes in these files
 //! - `disk` the seam to the file system, `sim_disk` one that loses power
 
@@ -34,6 +39,9 @@ mod offset_index;
 mod options;
 mod parallel;
 mod partition_meta;
+mod producer_snapshot;
+pub mod producer_state;
+mod producer_tracking;
 mod read;
 mod recovery;
 mod restart;
@@ -63,6 +71,8 @@ pub use error::{
 pub use log::{Log, LogHealth};
 pub use options::{Background, Durability, EngineOptions, LogOptions};
 pub use partition_meta::PartitionMeta;
+pub use producer_state::SequenceError;
+pub use producer_tracking::IdempotentAppend;
 pub use read::ReadSlice;
 pub use recovery::RecoveryReport;
 pub use scrub::{ScrubNext, ScrubRound, ScrubStep, SealedSegment, SegmentKey, SegmentScrub};

@@ -22,6 +22,7 @@ use crate::error::{DamageKind, OfflineReason, ReadError, StorageError};
 use crate::map::MapWriter;
 use crate::options::LogOptions;
 use crate::partition_meta::PartitionMeta;
+use crate::producer_tracking::{ProducerTracking, Rebuilt};
 use crate::segment::{BatchPlace, Segment};
 use crate::session;
 use crate::small_file;
@@ -61,6 +62,7 @@ pub(crate) struct Writer {
     pub(crate) unrequested_bytes: u64,
     /// Reused, so that an append allocates nothing.
     pub(crate) places: Vec<BatchPlace>,
+    pub(crate) producers: ProducerTracking,
 }
 
 /// What syncing needs.
@@ -71,6 +73,9 @@ pub(crate) struct SyncState {
     pub(crate) checkpoint_dirty: bool,
     pub(crate) last_checkpoint: Option<std::time::Instant>,
     pub(crate) index_written: IndexWritten,
+    /// Where the newest snapshot of the producers is.
+    pub(crate) producer_snapshot: Option<Offset>,
+    pub(crate) last_producer_snapshot: Option<std::time::Instant>,
 }
 
 /// How far the index files of the last segment were written.
@@ -147,6 +152,7 @@ pub(crate) struct LogParts {
     pub(crate) index_written: IndexWritten,
     /// The files of epochs or checkpoint do not say what is in memory.
     pub(crate) dirty: bool,
+    pub(crate) producers: Rebuilt,
 }
 
 impl Log {
@@ -170,6 +176,11 @@ impl Log {
                 latest_epoch: parts.epochs.latest(),
                 unrequested_bytes: 0,
                 places: Vec::new(),
+                producers: ProducerTracking {
+                    state: parts.producers.producers,
+                    pending: Vec::new(),
+                    unsaved_bytes: parts.producers.scanned_bytes,
+                },
             }),
             epochs: RwLock::new(parts.epochs),
             sync: Mutex::new(SyncState {
@@ -177,6 +188,8 @@ impl Log {
                 checkpoint_dirty: parts.dirty,
                 last_checkpoint: None,
                 index_written: parts.index_written,
+                producer_snapshot: parts.producers.snapshot,
+                last_producer_snapshot: None,
             }),
             offline: OnceLock::new(),
             disk_full: AtomicBool::new(false),

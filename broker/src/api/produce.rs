@@ -40,13 +40,7 @@ pub(crate) fn handle(shared: &Arc<Shared>, request: &ProduceRequest, reply: Repl
                             place,
                         });
                     }
-                    ProducePartitionResult {
-                        partition: asked.partition,
-                        error: ErrorCode::None,
-                        message: None,
-                        base_offset: Some(appended.base_offset),
-                        log_start: Some(appended.log_start),
-                    }
+                    acknowledgement(asked, &appended)
                 }
                 Err(refusal) => {
                     shared.metrics.produce_refused(refusal.code);
@@ -156,6 +150,23 @@ fn fail(response: &mut ProduceResponse, (topic, partition): (usize, usize), refu
     result.log_start = None;
 }
 
+/// The result of an append that need not wait, or once it has waited.
+fn acknowledgement(asked: &ProducePartition, appended: &Appended) -> ProducePartitionResult {
+    let is_known = appended.base_offset.is_some();
+    ProducePartitionResult {
+        partition: asked.partition,
+        error: if is_known {
+            ErrorCode::None
+        } else {
+            ErrorCode::DuplicateSequence
+        },
+        message: (!is_known)
+            .then(|| "appended before; its offset is not known any more".to_owned()),
+        base_offset: appended.base_offset,
+        log_start: Some(appended.log_start),
+    }
+}
+
 fn refused(asked: &ProducePartition, refusal: Refusal) -> ProducePartitionResult {
     ProducePartitionResult {
         partition: asked.partition,
@@ -187,7 +198,9 @@ fn append(
     }
     match partition.append_as_leader(&asked.records, acks, now) {
         Ok(appended) => {
-            shared.metrics.produced(asked.records.len());
+            if !appended.is_duplicate {
+                shared.metrics.produced(asked.records.len());
+            }
             Ok((partition, appended))
         }
         Err(error) => Err(append_refusal(&partition, &error)),
@@ -245,7 +258,9 @@ fn batch_refusal(partition: &Partition, error: &BatchError) -> Refusal {
         BatchError::TooLarge { .. } => ErrorCode::BatchTooLarge,
         BatchError::UnknownCompression { .. } => ErrorCode::UnsupportedCompression,
         BatchError::Unsupported { .. } => ErrorCode::Unsupported,
-        BatchError::NotForProducers { .. } | BatchError::Empty => ErrorCode::InvalidBatch,
+        BatchError::NotForProducers { .. } | BatchError::PartialProducer | BatchError::Empty => {
+            ErrorCode::InvalidBatch
+        }
         BatchError::Timestamps { .. } => ErrorCode::InvalidTimestamp,
         _ => ErrorCode::CorruptBatch,
     };
