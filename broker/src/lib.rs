@@ -33,6 +33,8 @@ mod partitions;
 mod peers;
 mod producer_ids;
 mod progress;
+#[allow(dead_code, unused_imports, reason = "wired with the cluster")]
+mod quorum;
 mod readiness;
 #[allow(dead_code, reason = "the server starts it")]
 mod scrubber;

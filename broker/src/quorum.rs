@@ -1,0 +1,472 @@
+//! The metadata quorum: Raft over the brokers' connections, in a log of our own storage.
+//!
+//! - `types`, `wire`: what openraft is told about us, and our messages
+//! - `log_store`, `log_writer`, `state_files`: the log, the vote
+//! - `state_machine`, `snapshot_file`: the image that committed entries amount to
+//! - `network`: messages to the other nodes; `elections`: when this node stands
+//! - `leadership`: whether this node may decide; `members`: who votes and who learns
+//!
+//! Every broker runs a node: some vote, the others only learn. A single broker is a quorum of one.
+
+mod elections;
+mod error;
+mod leadership;
+mod log_store;
+mod log_writer;
+mod members;
+mod network;
+mod snapshot_file;
+mod state_files;
+mod state_machine;
+#[cfg(test)]
+mod tests;
+mod types;
+mod wire;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_coordination::cluster_image::ClusterImage;
+use highwater_protocol::error_code::ErrorCode;
+use highwater_protocol::ids::{ClusterId, NodeId};
+use highwater_protocol::messages::{
+    RaftAppendOutcome, RaftAppendRequest, RaftAppendResponse, RaftBallot, RaftProbeRequest,
+    RaftProbeResponse, RaftRecords, RaftSnapshotRequest, RaftSnapshotResponse, RaftVoteRequest,
+    RaftVoteResponse,
+};
+use highwater_protocol::metadata_record::MetadataRecord;
+use highwater_storage::Engine;
+use openraft::SnapshotPolicy;
+use openraft::error::{CheckIsLeaderError, InitializeError, RaftError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::partitions::Refusal;
+use crate::peers::Peers;
+use elections::{Elections, Heard, is_alone};
+pub(crate) use error::{ProposeError, QuorumError};
+use leadership::Watcher;
+use log_store::LogStore;
+pub(crate) use log_store::{raft_log_options, raft_partition};
+use network::Network;
+pub(crate) use state_machine::Applied;
+use state_machine::StateMachine;
+use types::{Member, Metrics, Outcome, Raft, node_id, raft_id};
+
+/// Entries between two snapshots.
+pub(crate) const SNAPSHOT_ENTRIES: u64 = 5_000;
+
+/// Entries that are kept although the snapshot has them, for followers that are a little behind.
+const KEPT_ENTRIES: u64 = 1_000;
+
+/// Bytes of a snapshot that travel at a time.
+const SNAPSHOT_CHUNK_BYTES: u64 = 1 << 20;
+
+/// Installing the last part of a snapshot builds the image.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// No snapshot is larger: what arrives behind it is refused.
+const SNAPSHOT_BYTES_MAX: u64 = 16 << 30;
+
+/// Most bytes of the records of one entry: with room to spare below the frame limit.
+const ENTRY_BYTES_MAX: usize = 32 << 20;
+
+/// A change that is not committed after so many election timeouts is in doubt.
+const PROPOSE_TIMEOUTS: u32 = 10;
+
+/// What the node of a quorum is made of.
+#[derive(Debug)]
+pub(crate) struct QuorumOptions {
+    /// This node.
+    pub(crate) node: NodeId,
+    /// The cluster, for logs.
+    pub(crate) cluster: ClusterId,
+    /// Where the log is; its logs are open already.
+    pub(crate) engine: Arc<Engine>,
+    /// For the vote and snapshots; created when missing.
+    pub(crate) dir: PathBuf,
+    /// The ways to the other nodes.
+    pub(crate) peers: Arc<Peers>,
+    /// `cluster.election.timeout`
+    pub(crate) election_timeout: Duration,
+    /// Entries between two snapshots: [`SNAPSHOT_ENTRIES`].
+    pub(crate) snapshot_entries: u64,
+}
+
+/// This broker's node of the metadata quorum.
+pub(crate) struct Quorum {
+    me: NodeId,
+    raft: Raft,
+    log: LogStore,
+    applied: watch::Receiver<Arc<Applied>>,
+    leadership: watch::Receiver<Option<u64>>,
+    failure: watch::Receiver<Option<Arc<str>>>,
+    heard: Arc<Heard>,
+    election_timeout: Duration,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl fmt::Debug for Quorum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quorum")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Quorum {
+    /// Opens what is there and starts to take part. Its tasks run on the runtime that this is called
+    /// on; the other functions may be called from any.
+    ///
+    /// # Errors
+    /// The log, the vote or the snapshot is damaged or missing; the disk fails.
+    pub(crate) async fn start(options: QuorumOptions) -> Result<Arc<Self>, QuorumError> {
+        let config = raft_config(&options)?;
+        let (engine, dir) = (Arc::clone(&options.engine), options.dir.clone());
+        let opened = tokio::task::spawn_blocking(move || open(&engine, &dir));
+        let (log, machine) = opened.await.map_err(std::io::Error::other)??;
+        let applied = machine.watch();
+        let network = Network {
+            peers: Arc::clone(&options.peers),
+        };
+        let me = options.node;
+        let raft = Raft::new(raft_id(me), Arc::new(config), network, log.clone(), machine);
+        let raft = raft.await.map_err(stopped)?;
+        let (leadership, leads) = watch::channel(None);
+        let (failure, failed) = watch::channel(None);
+        let quorum = Arc::new(Self {
+            me,
+            raft: raft.clone(),
+            log: log.clone(),
+            applied,
+            leadership: leads,
+            failure: failed,
+            heard: Arc::default(),
+            election_timeout: options.election_timeout,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        quorum.tasks.spawn(
+            Watcher {
+                me,
+                raft: raft.clone(),
+                log,
+                election_timeout: options.election_timeout,
+                leadership,
+                failure,
+                stop: quorum.stop.clone(),
+            }
+            .run(),
+        );
+        let elections = Elections {
+            me,
+            raft: raft.clone(),
+            peers: options.peers,
+            heard: Arc::clone(&quorum.heard),
+            timeout: options.election_timeout,
+            stop: quorum.stop.clone(),
+        };
+        // Nobody has to be asked, and nobody else can lead: a single broker is ready at once.
+        let membership = raft.with_raft_state(|state| {
+            let effective = state.membership_state.effective();
+            effective.voter_ids().collect::<Vec<_>>()
+        });
+        if membership.await.map_err(stopped)? == [raft_id(me)] {
+            raft.trigger().elect().await.map_err(stopped)?;
+        }
+        quorum.tasks.spawn(elections.run());
+        quorum.tasks.close();
+        Ok(quorum)
+    }
+
+    /// Begins a new quorum with this node as its only voter. Does nothing when it is a member of one
+    /// already.
+    ///
+    /// # Errors
+    /// [`QuorumError::Raft`] when openraft has stopped.
+    pub(crate) async fn form(&self, host: &str, port: u16) -> Result<(), QuorumError> {
+        if self.raft.is_initialized().await.map_err(stopped)? {
+            return Ok(());
+        }
+        let member = Member {
+            host: host.to_owned(),
+            port,
+        };
+        let members = std::collections::BTreeMap::from([(raft_id(self.me), member)]);
+        match self.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(QuorumError::Raft(error.to_string())),
+        }
+    }
+
+    /// What is applied on this node now.
+    pub(crate) fn applied(&self) -> Arc<Applied> {
+        Arc::clone(&self.applied.borrow())
+    }
+
+    /// Follows what is applied.
+    pub(crate) fn watch_applied(&self) -> watch::Receiver<Arc<Applied>> {
+        self.applied.clone()
+    }
+
+    /// The leader, if this node leads or has heard of it lately.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let leader = self.metrics(|metrics| metrics.current_leader);
+        let leader = leader.map(node_id)?;
+        let lately = self.election_timeout * 2;
+        (leader == self.me || self.heard.within(lately) == Some(leader)).then_some(leader)
+    }
+
+    /// Some(term) while this node leads, has applied the first entry of its own term and has had an
+    /// answer of a quorum lately.
+    pub(crate) fn watch_leadership(&self) -> watch::Receiver<Option<u64>> {
+        self.leadership.clone()
+    }
+
+    /// Why the node stopped by itself, if it did: the broker must not serve metadata any more.
+    pub(crate) fn watch_failure(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.failure.clone()
+    }
+
+    /// Proposes records that were decided on the applied image in this term, and waits until they are
+    /// applied on this node. Returns the index of their entry.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; after [`ProposeError::Unknown`] they may still be applied, on this node or by
+    /// the next leader.
+    pub(crate) async fn propose(
+        &self,
+        term: u64,
+        records: &[MetadataRecord],
+    ) -> Result<u64, ProposeError> {
+        if *self.leadership.borrow() != Some(term) {
+            return Err(self.not_leader());
+        }
+        let mut image = ClusterImage::clone(&self.applied().image);
+        for record in records {
+            image
+                .apply(record)
+                .map_err(|error| ProposeError::Contradiction(error.to_string()))?;
+        }
+        let entry = RaftRecords {
+            decided_in: term,
+            records: records.iter().map(MetadataRecord::encode).collect(),
+        };
+        let bytes = entry.records.iter().map(|record| record.len() + 4).sum();
+        if bytes > ENTRY_BYTES_MAX {
+            return Err(ProposeError::TooLarge {
+                bytes,
+                bytes_max: ENTRY_BYTES_MAX,
+            });
+        }
+        self.write(entry).await
+    }
+
+    async fn write(&self, entry: RaftRecords) -> Result<u64, ProposeError> {
+        let limit = self.election_timeout * PROPOSE_TIMEOUTS;
+        let written = tokio::time::timeout(limit, self.raft.client_write(entry)).await;
+        // Also the answer that another node leads: the entry may be in the log by then.
+        let written = written
+            .map_err(|_| ProposeError::Unknown("it took too long".to_owned()))?
+            .map_err(|error| ProposeError::Unknown(error.to_string()))?;
+        match written.data {
+            Outcome::Applied => Ok(written.log_id.index),
+            Outcome::OtherTerm(_) => Err(ProposeError::NotApplied),
+            Outcome::Contradiction(reason) => Err(ProposeError::Contradiction(reason)),
+        }
+    }
+
+    /// Makes sure that this node led at some time after the call began, and that everything that was
+    /// committed by then is applied (ReadIndex).
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`], or [`ProposeError::Unknown`] when no quorum answers in time.
+    pub(crate) async fn confirm_leadership(&self) -> Result<(), ProposeError> {
+        let confirm = async {
+            loop {
+                match self.raft.ensure_linearizable().await {
+                    Ok(_) => return Ok(()),
+                    // One round may be lost: it has only a heartbeat's time.
+                    Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {
+                        tokio::time::sleep(self.election_timeout / 50).await;
+                    }
+                    Err(_) => return Err(self.not_leader()),
+                }
+            }
+        };
+        tokio::time::timeout(self.election_timeout, confirm)
+            .await
+            .unwrap_or_else(|_| Err(ProposeError::Unknown("no quorum answers".to_owned())))
+    }
+
+    /// Entries or a heartbeat of the leader.
+    pub(crate) async fn on_append(
+        &self,
+        request: RaftAppendRequest,
+    ) -> Result<RaftAppendResponse, Refusal> {
+        self.check_target(request.target)?;
+        // Before the entries are stored: a slow disk must not look like a silent leader.
+        self.note_leader(&request.ballot);
+        let leader = request.ballot.node;
+        let request = wire::append_in(request).map_err(|error| Refusal {
+            code: ErrorCode::MalformedRequest,
+            message: error.to_string(),
+        })?;
+        let answer = self.raft.append_entries(request).await.map_err(refusal)?;
+        let response = wire::append_answer_out(&answer);
+        if response.outcome != RaftAppendOutcome::HigherBallot {
+            self.heard.note(leader);
+        }
+        Ok(response)
+    }
+
+    /// A candidate asks for a vote.
+    pub(crate) async fn on_vote(
+        &self,
+        request: RaftVoteRequest,
+    ) -> Result<RaftVoteResponse, Refusal> {
+        self.check_target(request.target)?;
+        let answer = self.raft.vote(wire::vote_in(&request)).await;
+        Ok(wire::vote_answer_out(&answer.map_err(refusal)?))
+    }
+
+    /// A part of a snapshot.
+    pub(crate) async fn on_snapshot(
+        &self,
+        request: RaftSnapshotRequest,
+    ) -> Result<RaftSnapshotResponse, Refusal> {
+        self.check_target(request.target)?;
+        if request.offset > SNAPSHOT_BYTES_MAX {
+            return Err(Refusal {
+                code: ErrorCode::InvalidRequest,
+                message: "no snapshot is that large".to_owned(),
+            });
+        }
+        self.note_leader(&request.ballot);
+        let leader = request.ballot.clone();
+        let answer = self.raft.install_snapshot(wire::snapshot_in(request)).await;
+        match answer {
+            Ok(answer) => {
+                self.note_leader(&leader);
+                Ok(RaftSnapshotResponse {
+                    ballot: wire::ballot_out(&answer.vote),
+                })
+            }
+            // The sender begins anew.
+            Err(RaftError::APIError(error)) => Err(Refusal {
+                code: ErrorCode::PreconditionFailed,
+                message: error.to_string(),
+            }),
+            Err(error) => Err(refusal(error)),
+        }
+    }
+
+    /// A voter asks what is known of a leader.
+    pub(crate) async fn on_probe(
+        &self,
+        request: RaftProbeRequest,
+    ) -> Result<RaftProbeResponse, Refusal> {
+        self.check_target(request.target)?;
+        let leads = self.leadership.borrow().map(|_| self.me);
+        Ok(RaftProbeResponse {
+            term: self.metrics(|metrics| metrics.current_term),
+            leader: leads.or_else(|| self.heard.within(self.election_timeout)),
+        })
+    }
+
+    /// Takes part no more. What was asked for before is answered or fails; the log is closed.
+    pub(crate) async fn shutdown(&self) {
+        self.stop.cancel();
+        self.log.stop_waiting();
+        // An error says that openraft's task panicked; it has stopped as well.
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(%error, "the metadata quorum did not stop in order");
+        }
+        self.tasks.wait().await;
+        self.log.close().await;
+    }
+
+    fn metrics<T>(&self, look: impl FnOnce(&Metrics) -> T) -> T {
+        look(&self.raft.metrics().borrow())
+    }
+
+    fn not_leader(&self) -> ProposeError {
+        ProposeError::NotLeader {
+            leader: self.leader(),
+        }
+    }
+
+    /// Takes note of a leader, unless a newer leader or candidate is known.
+    fn note_leader(&self, ballot: &RaftBallot) {
+        if wire::ballot_in(ballot) >= self.metrics(|metrics| metrics.vote) {
+            self.heard.note(ballot.node);
+        }
+    }
+
+    /// A message for another node, which had this address before, must not count here.
+    fn check_target(&self, target: NodeId) -> Result<(), Refusal> {
+        if target == self.me {
+            return Ok(());
+        }
+        Err(Refusal {
+            code: ErrorCode::NodeRefused,
+            message: format!("this is node {}, the message is for node {target}", self.me),
+        })
+    }
+}
+
+fn open(
+    engine: &Arc<Engine>,
+    dir: &std::path::Path,
+) -> Result<(LogStore, StateMachine), QuorumError> {
+    let disk = engine.disk();
+    disk.create_dir_all(dir)?;
+    if let Some(parent) = dir.parent() {
+        disk.sync_dir(parent)?;
+    }
+    let log = LogStore::open(engine, dir)?;
+    let machine = StateMachine::open(dir, log.purged())?;
+    Ok((log, machine))
+}
+
+fn raft_config(options: &QuorumOptions) -> Result<openraft::Config, QuorumError> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let timeout = millis(options.election_timeout).max(10);
+    let config = openraft::Config {
+        cluster_name: options.cluster.to_string(),
+        // openraft looks every one and a half intervals whether a heartbeat is due: the leader is
+        // heard of five times in an election timeout.
+        heartbeat_interval: (timeout * 2 / 15).max(1),
+        election_timeout_min: timeout / 2,
+        election_timeout_max: timeout,
+        install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
+        // More than a snapshot is apart from the next, or a follower gets one again and again.
+        replication_lag_threshold: options.snapshot_entries.saturating_mul(2),
+        snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
+        max_in_snapshot_log_to_keep: KEPT_ENTRIES.min(options.snapshot_entries / 5),
+        purge_batch_size: 64.min(options.snapshot_entries / 5).max(1),
+        // `elections` decides.
+        enable_elect: false,
+        ..openraft::Config::default()
+    };
+    config
+        .validate()
+        .map_err(|error| QuorumError::Raft(error.to_string()))
+}
+
+fn stopped(error: impl fmt::Display) -> QuorumError {
+    QuorumError::Raft(error.to_string())
+}
+
+/// openraft has stopped on this node.
+fn refusal(error: impl fmt::Display) -> Refusal {
+    Refusal {
+        code: ErrorCode::ShuttingDown,
+        message: format!("the metadata quorum does not run here: {error}"),
+    }
+}
