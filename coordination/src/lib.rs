@@ -17,7 +17,9 @@
 //! - [`node_loads`] how nodes are, as far as the controller knows
 //! - [`quorum_members`] who keeps the metadata log, and who votes
 //! - [`image_changes`] what the step from one image to the next means for one broker
-//! - [`partition_leader`] the leader's view of a partition: ends, high watermark, acknowledgement
+//! - [`partition_leader`] the leader's view of a partition: ends, high watermark, in-sync replicas
+//! - [`partition_follower`] the follower's: where its log parts from the leader's
+//! - [`moment`] time, as an input
 #![forbid(unsafe_code)]
 
 pub mod balance;
@@ -29,9 +31,11 @@ mod failure_domains;
 pub mod healing;
 pub mod image_changes;
 mod leader_spread;
+pub mod moment;
 pub mod node_loads;
 mod outage;
 pub mod partition_change;
+pub mod partition_follower;
 pub mod partition_leader;
 pub mod placement;
 pub mod quorum_members;

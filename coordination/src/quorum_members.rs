@@ -10,13 +10,13 @@ use highwater_protocol::ids::NodeId;
 
 use crate::cluster_image::ClusterImage;
 
-/// A node that keeps the log now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member {
-    /// The node.
-    pub node: NodeId,
-    /// Whether it votes.
-    pub votes: bool,
+/// Who keeps the log now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Who votes.
+    pub voters: BTreeSet<NodeId>,
+    /// Who only learns.
+    pub learners: BTreeSet<NodeId>,
 }
 
 /// What to change, in this order. Empty: nothing.
@@ -37,17 +37,13 @@ pub struct MembersPlan {
 #[must_use]
 pub fn plan_members(
     image: &ClusterImage,
-    members: &[Member],
+    members: &Members,
     voters_wanted: usize,
     kept_from_voting: &BTreeSet<NodeId>,
     is_lost: impl Fn(NodeId) -> bool,
 ) -> MembersPlan {
-    let known: BTreeSet<NodeId> = members.iter().map(|member| member.node).collect();
-    let voters: BTreeSet<NodeId> = members
-        .iter()
-        .filter(|member| member.votes)
-        .map(|member| member.node)
-        .collect();
+    let voters = &members.voters;
+    let known: BTreeSet<NodeId> = voters.union(&members.learners).copied().collect();
     let learn = image
         .brokers()
         .map(|(node, _)| node)
@@ -83,7 +79,7 @@ pub fn plan_members(
     }
     // A lost voter without anybody to take its vote keeps it: fewer voters would be no safer. One that
     // was removed cannot keep it.
-    for node in &voters {
+    for node in voters {
         if wanted.len() >= target.max(1) && wanted.len() % 2 == 1 {
             break;
         }
@@ -96,7 +92,7 @@ pub fn plan_members(
         .copied()
         .filter(|node| is_removed(node) && !wanted.contains(node))
         .collect();
-    let is_change = wanted != voters && !wanted.is_empty();
+    let is_change = wanted != *voters && !wanted.is_empty();
     MembersPlan {
         learn,
         voters: is_change.then_some(wanted),
@@ -154,23 +150,19 @@ mod tests {
         image
     }
 
-    fn members(voters: &[u32], learners: &[u32]) -> Vec<Member> {
-        let member = |votes: bool| {
-            move |number: &u32| Member {
-                node: NodeId::new(*number),
-                votes,
-            }
-        };
-        let mut all: Vec<Member> = voters.iter().map(member(true)).collect();
-        all.extend(learners.iter().map(member(false)));
-        all
+    fn members(voters: &[u32], learners: &[u32]) -> Members {
+        let nodes = |numbers: &[u32]| numbers.iter().copied().map(NodeId::new).collect();
+        Members {
+            voters: nodes(voters),
+            learners: nodes(learners),
+        }
     }
 
     fn set(numbers: &[u32]) -> Option<BTreeSet<NodeId>> {
         Some(numbers.iter().copied().map(NodeId::new).collect())
     }
 
-    fn plan(image: &ClusterImage, members: &[Member], lost: &[u32]) -> MembersPlan {
+    fn plan(image: &ClusterImage, members: &Members, lost: &[u32]) -> MembersPlan {
         plan_members(image, members, 3, &BTreeSet::new(), |node| {
             lost.contains(&node.get())
         })
