@@ -11,6 +11,8 @@ mod hello;
 mod list_offsets;
 mod metadata;
 mod produce;
+#[allow(dead_code, reason = "wired with the cluster")]
+pub(crate) mod raft;
 mod storage_error;
 mod topics;
 

@@ -40,13 +40,13 @@ use highwater_protocol::metadata_record::MetadataRecord;
 use highwater_storage::Engine;
 use openraft::SnapshotPolicy;
 use openraft::error::{CheckIsLeaderError, InitializeError, RaftError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::partitions::Refusal;
 use crate::peers::Peers;
-use elections::{Elections, Heard, is_alone};
+use elections::{Elections, Heard};
 pub(crate) use error::{ProposeError, QuorumError};
 use leadership::Watcher;
 use log_store::LogStore;
@@ -73,6 +73,9 @@ const SNAPSHOT_BYTES_MAX: u64 = 16 << 30;
 
 /// Most bytes of the records of one entry: with room to spare below the frame limit.
 const ENTRY_BYTES_MAX: usize = 32 << 20;
+
+/// Messages with entries that are taken on at a time.
+const APPENDS_MAX: usize = 8;
 
 /// A change that is not committed after so many election timeouts is in doubt.
 const PROPOSE_TIMEOUTS: u32 = 10;
@@ -105,6 +108,8 @@ pub(crate) struct Quorum {
     leadership: watch::Receiver<Option<u64>>,
     failure: watch::Receiver<Option<Arc<str>>>,
     heard: Arc<Heard>,
+    /// Bounds what waits for the disk: a leader sends anew what is not answered in time.
+    appends: Arc<Semaphore>,
     election_timeout: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -126,14 +131,14 @@ impl Quorum {
     /// The log, the vote or the snapshot is damaged or missing; the disk fails.
     pub(crate) async fn start(options: QuorumOptions) -> Result<Arc<Self>, QuorumError> {
         let config = raft_config(&options)?;
+        let me = options.node;
         let (engine, dir) = (Arc::clone(&options.engine), options.dir.clone());
-        let opened = tokio::task::spawn_blocking(move || open(&engine, &dir));
+        let opened = tokio::task::spawn_blocking(move || open(&engine, &dir, me));
         let (log, machine) = opened.await.map_err(std::io::Error::other)??;
         let applied = machine.watch();
         let network = Network {
             peers: Arc::clone(&options.peers),
         };
-        let me = options.node;
         let raft = Raft::new(raft_id(me), Arc::new(config), network, log.clone(), machine);
         let raft = raft.await.map_err(stopped)?;
         let (leadership, leads) = watch::channel(None);
@@ -146,6 +151,7 @@ impl Quorum {
             leadership: leads,
             failure: failed,
             heard: Arc::default(),
+            appends: Arc::new(Semaphore::new(APPENDS_MAX)),
             election_timeout: options.election_timeout,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -316,7 +322,19 @@ impl Quorum {
             code: ErrorCode::MalformedRequest,
             message: error.to_string(),
         })?;
-        let answer = self.raft.append_entries(request).await.map_err(refusal)?;
+        let Ok(turn) = Arc::clone(&self.appends).try_acquire_owned() else {
+            return Err(Refusal {
+                code: ErrorCode::Busy,
+                message: "entries that came before still wait for the disk".to_owned(),
+            });
+        };
+        // The turn is over when the entries are stored, even when nobody waits for the answer.
+        let raft = self.raft.clone();
+        let append = tokio::spawn(async move {
+            let _turn = turn;
+            raft.append_entries(request).await
+        });
+        let answer = append.await.map_err(refusal)?.map_err(refusal)?;
         let response = wire::append_answer_out(&answer);
         if response.outcome != RaftAppendOutcome::HigherBallot {
             self.heard.note(leader);
@@ -422,13 +440,14 @@ impl Quorum {
 fn open(
     engine: &Arc<Engine>,
     dir: &std::path::Path,
+    me: NodeId,
 ) -> Result<(LogStore, StateMachine), QuorumError> {
     let disk = engine.disk();
     disk.create_dir_all(dir)?;
     if let Some(parent) = dir.parent() {
         disk.sync_dir(parent)?;
     }
-    let log = LogStore::open(engine, dir)?;
+    let log = LogStore::open(engine, dir, me)?;
     let machine = StateMachine::open(dir, log.purged())?;
     Ok((log, machine))
 }

@@ -33,15 +33,12 @@ impl Watcher {
         loop {
             let now = metrics.borrow_and_update().clone();
             if let Err(error) = &now.running_state {
-                self.lead(None);
-                if !self.stop.is_cancelled() {
-                    tracing::error!(%error, "the metadata quorum stopped on this node");
-                    let reason: Arc<str> = error.to_string().into();
-                    self.failure.send_replace(Some(reason));
-                }
-                return;
+                return self.end(&error.to_string());
             }
-            self.lead(self.term_to_lead(&now));
+            let is_retiring = self.is_retiring(&now);
+            // Without heartbeats the voters elect one of them.
+            self.raft.runtime_config().heartbeat(!is_retiring);
+            self.lead(self.term_to_lead(&now).filter(|_| !is_retiring));
             if snapshot.is_due(&now, self.log.size_bytes()) {
                 // It fails only when openraft has stopped, which the next turn sees.
                 let _ = self.raft.trigger().snapshot().await;
@@ -49,15 +46,20 @@ impl Watcher {
             tokio::select! {
                 changed = metrics.changed() => {
                     if changed.is_err() {
-                        self.lead(None);
-                        return;
+                        return self.end("its task is gone");
                     }
                 }
-                () = self.stop.cancelled() => {
-                    self.lead(None);
-                    return;
-                }
+                () = self.stop.cancelled() => return self.end("shutdown"),
             }
+        }
+    }
+
+    /// openraft stopped: asked to, or by itself, and then the broker must not go on.
+    fn end(&self, reason: &str) {
+        self.lead(None);
+        if !self.stop.is_cancelled() {
+            tracing::error!(reason, "the metadata quorum stopped on this node");
+            self.failure.send_replace(Some(reason.into()));
         }
     }
 
@@ -72,6 +74,16 @@ impl Watcher {
             && applied.term == now.current_term
             && applied.node_id == raft_id(self.me);
         (leads && in_contact).then_some(now.current_term)
+    }
+
+    /// Whether this node leads and does not vote any more: openraft lets it go on for ever.
+    fn is_retiring(&self, now: &Metrics) -> bool {
+        let configs = now.membership_config.membership().get_joint_config();
+        now.state == ServerState::Leader
+            && now.last_applied >= *now.membership_config.log_id()
+            && !configs
+                .iter()
+                .any(|voters| voters.contains(&raft_id(self.me)))
     }
 
     fn lead(&self, term: Option<u64>) {
