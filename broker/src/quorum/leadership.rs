@@ -1,6 +1,7 @@
 //! What follows from openraft's state: whether this node may decide as the controller, whether it
 //! failed, and when a snapshot is due.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +22,14 @@ pub(super) struct Watcher {
     pub(super) raft: Raft,
     pub(super) log: LogStore,
     pub(super) election_timeout: Duration,
+    pub(super) doubts: watch::Receiver<BTreeMap<u64, usize>>,
     pub(super) leadership: watch::Sender<Option<u64>>,
     pub(super) failure: watch::Sender<Option<Arc<str>>>,
     pub(super) stop: CancellationToken,
 }
 
 impl Watcher {
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut metrics = self.raft.metrics();
         let mut snapshot = SnapshotBySize::default();
         loop {
@@ -38,7 +40,9 @@ impl Watcher {
             let is_retiring = self.is_retiring(&now);
             // Without heartbeats the voters elect one of them.
             self.raft.runtime_config().heartbeat(!is_retiring);
-            self.lead(self.term_to_lead(&now).filter(|_| !is_retiring));
+            let doubts = self.doubts.borrow_and_update().clone();
+            let term = self.term_to_lead(&now);
+            self.lead(term.filter(|term| !is_retiring && !doubts.contains_key(term)));
             if snapshot.is_due(&now, self.log.size_bytes()) {
                 // It fails only when openraft has stopped, which the next turn sees.
                 let _ = self.raft.trigger().snapshot().await;
@@ -49,6 +53,8 @@ impl Watcher {
                         return self.end("its task is gone");
                     }
                 }
+                // The sender lives as long as the quorum does.
+                _ = self.doubts.changed() => {}
                 () = self.stop.cancelled() => return self.end("shutdown"),
             }
         }

@@ -232,7 +232,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
         let store = Arc::clone(&self.store);
         let opened = blocking(move || store.open()).await;
-        opened.map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)).into())
+        match opened {
+            Ok(snapshot) => Ok(snapshot),
+            // A node that it is sent to would refuse it; what it says is in memory, so it is made anew.
+            Err(error) => {
+                tracing::error!(%error, "the snapshot cannot be used; another one is made");
+                let mut builder = self.get_snapshot_builder().await;
+                builder.build_snapshot().await.map(Some)
+            }
+        }
     }
 }
 
@@ -243,9 +251,11 @@ impl SnapshotStore {
         let Some((meta, path)) = &*newest else {
             return Ok(None);
         };
+        let mut file = File::open(path)?;
+        snapshot_file::verify(&mut file)?;
         Ok(Some(Snapshot {
             meta: meta.clone(),
-            snapshot: Box::new(tokio::fs::File::from_std(File::open(path)?)),
+            snapshot: Box::new(tokio::fs::File::from_std(file)),
         }))
     }
 }
