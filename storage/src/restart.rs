@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 1. write `restart` with the new offset, durably        from here on the old log is gone
-//! 2. remove all segments and the leader epochs
+//! 2. remove all segments, the leader epochs and what is known of producers
 //! 3. write the checkpoint, both slots
 //! 4. remove `restart`, durably                           from here on the log takes appends
 //! ```
@@ -20,15 +20,17 @@ use highwater_protocol::ids::Offset;
 use crate::checkpoint::{self, Checkpoint, RecoveryPoint};
 use crate::disk::Disk;
 use crate::error::{Damage, DamageKind, IoError, OfflineReason, OpenError, StorageError};
-use crate::layout::{self, parse_segment_name};
+use crate::layout::{self, parse_producer_snapshot_name, parse_segment_name};
 use crate::log::{IndexWritten, Log};
+use crate::producer_tracking::ProducerTracking;
 use crate::small_file::{self, Fields, Kind, SmallFileError};
 use crate::trim::remove_if_there;
 
 const KIND: Kind = *b"HWrs";
 const VERSION: u16 = 1;
 
-fn encode(offset: Offset) -> Vec<u8> {
+/// The bytes of a `restart` file.
+pub(crate) fn encode(offset: Offset) -> Vec<u8> {
     small_file::wrap(KIND, VERSION, &offset.get().to_le_bytes())
 }
 
@@ -62,15 +64,17 @@ fn carry_out(
     offset: Offset,
     sequence: u64,
 ) -> Result<Checkpoint, IoError> {
-    let mut segment_files: Vec<_> = disk
+    let mut files: Vec<_> = disk
         .list(dir)
         .map_err(IoError::on("list", dir))?
         .into_iter()
         .map(|entry| entry.name)
-        .filter(|name| parse_segment_name(name).is_some())
+        .filter(|name| {
+            parse_segment_name(name).is_some() || parse_producer_snapshot_name(name).is_some()
+        })
         .collect();
-    segment_files.sort();
-    for name in segment_files {
+    files.sort();
+    for name in files {
         remove_if_there(disk, &dir.join(name))?;
     }
     remove_if_there(disk, &dir.join(layout::LEADER_EPOCHS))?;
@@ -154,6 +158,7 @@ impl Log {
         sync.checkpoint_dirty = false;
         sync.last_checkpoint = Some(std::time::Instant::now());
         sync.index_written = IndexWritten::default();
+        sync.producer_snapshot = None;
         self.shared
             .counters
             .segments_deleted
@@ -174,6 +179,7 @@ impl Log {
         writer.epochs_dirty = false;
         writer.latest_epoch = None;
         writer.unrequested_bytes = 0;
+        writer.producers = ProducerTracking::default();
         *self.epochs.write() = crate::epoch_checkpoint::EpochCache::default();
         let removed = std::mem::take(&mut *self.segments.write());
         // In an order in which start and durable end are never seen past the end.

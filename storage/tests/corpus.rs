@@ -9,9 +9,10 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use highwater_protocol::ids::BrokerEpoch;
 use highwater_storage::fuzzing::{TARGETS, Target};
 use highwater_storage::sim_disk::{Dice, SimDisk};
-use highwater_storage::{Background, Engine, EngineOptions, LogOptions};
+use highwater_storage::{Background, Engine, EngineOptions, LogOptions, durable_file};
 use support::{at, batch, epoch, meta, ms};
 
 const MUTATIONS: u64 = 1500;
@@ -183,6 +184,9 @@ fn write_corpus() {
     write("segment_recovery", "empty", b"");
     log.trim_prefix(at(3)).unwrap();
     write("segment_recovery", "trimmed", &snapshot(&all));
+    engine.begin_life(BrokerEpoch::new(3)).unwrap();
+    let restart = Path::new("/data/restart");
+    durable_file::replace(&disk, restart, *b"HWrs", 1, &9u64.to_le_bytes()).unwrap();
     for path in disk.files() {
         let name = path.file_name().unwrap().to_str().unwrap();
         let content = disk.content(&path).unwrap();

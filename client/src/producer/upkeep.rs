@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::core::{ProducerCore, lookup_failed};
+use super::identity;
 use super::topic::Partition;
 use crate::error::{RequestError, SendError};
 
@@ -175,8 +176,9 @@ fn send_lingering(core: &Arc<ProducerCore>, now: Instant) -> Option<Instant> {
 
 /// Finds out what a partition needs and has it done.
 fn look_at(core: &Arc<ProducerCore>, partition: &Arc<Partition>, now: Instant) -> Verdict {
-    let (expired, waiting, hold_until, needs_newer, deadline) = {
+    let (expired, waiting, hold_until, needs_newer, deadline, nameless) = {
         let mut queue = partition.queue.lock();
+        let nameless = queue.lacks_identity() && !core.identify(&mut queue);
         let expired = queue.expire(now, &core.options);
         let deadline = queue.next_deadline(&core.options);
         (
@@ -185,6 +187,7 @@ fn look_at(core: &Arc<ProducerCore>, partition: &Arc<Partition>, now: Instant) -
             queue.hold_until(),
             queue.needs_newer(),
             deadline,
+            nameless,
         )
     };
     core.finish(partition, expired);
@@ -207,6 +210,10 @@ fn look_at(core: &Arc<ProducerCore>, partition: &Arc<Partition>, now: Instant) -
     };
     if core.client.brokers.live(node).is_none() {
         connect(core, partition, node);
+        return Verdict::Wait(deadline);
+    }
+    if nameless {
+        identity::ask(core);
         return Verdict::Wait(deadline);
     }
     let mut queue = partition.queue.lock();
@@ -288,6 +295,20 @@ fn troubled_of(core: &ProducerCore, name: &TopicName) -> Vec<Arc<Partition>> {
 fn fail(core: &ProducerCore, partition: &Partition, error: &SendError) {
     let finished = partition.queue.lock().fail_waiting(error);
     core.finish(partition, finished);
+}
+
+/// Fails what waits for a producer id that the cluster will not give.
+pub(super) fn fail_without_identity(core: &ProducerCore, source: &RequestError) {
+    let troubled = core.upkeep.lists.lock().troubled.clone();
+    for partition in troubled {
+        if partition.queue.lock().lacks_identity() {
+            let error = SendError::NoProducerId {
+                topic: partition.topic.clone(),
+                source: source.clone(),
+            };
+            fail(core, &partition, &error);
+        }
+    }
 }
 
 /// Has the broker connected to, once at a time.
