@@ -55,7 +55,10 @@ pub(crate) async fn register(
                 readiness.waits_for(&refusal.message);
                 if reported.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
                     reported = Some(Instant::now());
-                    info!(reason = refusal.message, "waiting to register with the controller");
+                    info!(
+                        reason = refusal.message,
+                        "waiting to register with the controller"
+                    );
                 }
                 tokio::time::sleep(REGISTER_PAUSE).await;
             }
@@ -135,7 +138,10 @@ impl Heartbeats {
                     self.renew(&shared, sent, &answer);
                     if was_fenced != Some(answer.fenced) {
                         was_fenced = Some(answer.fenced);
-                        info!(fenced = answer.fenced, "the controller has heard of this broker");
+                        info!(
+                            fenced = answer.fenced,
+                            "the controller has heard of this broker"
+                        );
                     }
                 }
                 Err(refusal) => {
@@ -167,14 +173,16 @@ impl Heartbeats {
     }
 
     fn renew(&self, shared: &Shared, sent: BootTime, answer: &BrokerHeartbeatResponse) {
-        let session = u64::from(answer.session_timeout_ms)
-            .min(millis(shared.config.cluster.session_timeout));
+        let session =
+            u64::from(answer.session_timeout_ms).min(millis(shared.config.cluster.session_timeout));
         let good_for = session.saturating_mul(LEASE_OF_SESSION.0) / LEASE_OF_SESSION.1;
         if answer.fenced {
             // Others lead now what this broker led: there is nothing left to answer for.
             shared.lease.end();
         } else {
-            shared.lease.renew(sent.plus(Duration::from_millis(good_for)));
+            shared
+                .lease
+                .renew(sent.plus(Duration::from_millis(good_for)));
         }
         self.standing.send_replace(Standing {
             known: true,
@@ -196,7 +204,8 @@ impl Heartbeats {
                 "the cluster has no place for this broker any more: another process has registered under \
                  its id, or the node was removed; it serves nothing from now on"
             );
-            self.standing.send_modify(|standing| standing.is_over = true);
+            self.standing
+                .send_modify(|standing| standing.is_over = true);
         } else {
             warn!(code = %refusal.code, reason = refusal.message, "no heartbeat was answered");
         }

@@ -165,7 +165,10 @@ impl Step {
             self.shared.heartbeats.nudge();
             let begun = self.reconcile.rebuild_all(image);
             if begun > 0 {
-                info!(replicas = begun, "replicas are filled anew from their leaders");
+                info!(
+                    replicas = begun,
+                    "replicas are filled anew from their leaders"
+                );
             }
         }
         let me = image.broker(self.shared.node_id);

@@ -34,9 +34,9 @@ use tracing::{error, info, warn};
 
 use crate::admin;
 use crate::admin_backend::Backend;
-use crate::housekeeping::{self, Checkpoints, checkpoint_high_watermarks};
 use crate::cluster_tasks::ClusterTasks;
 use crate::formation::FormationError;
+use crate::housekeeping::{self, Checkpoints, checkpoint_high_watermarks};
 use crate::identity::IdentityError;
 use crate::joining;
 use crate::life::Wish;

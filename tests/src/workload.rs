@@ -170,7 +170,8 @@ async fn produce(
         match pending.await {
             Ok(ack) => {
                 let offset = ack.offset.map(|offset| offset.get());
-                sent.entry((number, index)).and_modify(|sent| sent.acked = Some(offset));
+                sent.entry((number, index))
+                    .and_modify(|sent| sent.acked = Some(offset));
                 acked.fetch_add(1, Ordering::Relaxed);
                 let gap = u64::try_from(last_ack.elapsed().as_millis()).unwrap_or(u64::MAX);
                 gap_ms_max.fetch_max(gap, Ordering::Relaxed);
@@ -186,7 +187,10 @@ impl Outcome {
     /// Records that were acknowledged.
     #[must_use]
     pub fn acked(&self) -> usize {
-        self.sent.values().filter(|sent| sent.acked.is_some()).count()
+        self.sent
+            .values()
+            .filter(|sent| sent.acked.is_some())
+            .count()
     }
 
     /// Reads the topic and checks it.
@@ -212,7 +216,10 @@ impl Outcome {
         while let Some(record) = reader.next().await.expect("the topic can be read") {
             let (partition, offset) = (record.partition.get(), record.offset.get());
             let expected = next.entry(partition).or_default();
-            assert_eq!(offset, *expected, "offsets of partition {partition} have no gaps");
+            assert_eq!(
+                offset, *expected,
+                "offsets of partition {partition} have no gaps"
+            );
             *expected += 1;
             let value = String::from_utf8(record.value.clone().unwrap_or_default().to_vec())
                 .expect("values are text");
