@@ -226,16 +226,17 @@ impl AdminBackend for Backend {
         let shared = self.shared();
         Box::pin(async move {
             let shared = shared.ok_or_else(not_yet)?;
-            let request = DeleteTopicsRequest {
-                topics: vec![name],
-            };
+            let request = DeleteTopicsRequest { topics: vec![name] };
             let response = controlled::delete_topics(shared, request, From::Client)
                 .await
                 .map_err(|refusal| admin_error(refusal.code, &refusal.message))?;
             let deleted = one(response.topics)?;
             match deleted.error {
                 ErrorCode::None => Ok(()),
-                code => Err(admin_error(code, deleted.message.as_deref().unwrap_or_default())),
+                code => Err(admin_error(
+                    code,
+                    deleted.message.as_deref().unwrap_or_default(),
+                )),
             }
         })
     }
@@ -255,9 +256,7 @@ fn one<T>(results: Vec<T>) -> Result<T, AdminError> {
 fn admin_error(code: ErrorCode, message: &str) -> AdminError {
     let made = AdminError::of_broker(code, message);
     match code {
-        ErrorCode::InvalidReplicationFactor => {
-            made.hint("leave `replicas` out, or add brokers")
-        }
+        ErrorCode::InvalidReplicationFactor => made.hint("leave `replicas` out, or add brokers"),
         _ => made,
     }
 }
@@ -266,11 +265,9 @@ fn hosted<'a>(
     shared: &'a Shared,
     topic: &'a TopicImage,
 ) -> impl Iterator<Item = Option<Hosted>> + 'a {
-    (0u32..).take(topic.partitions.len()).map(|index| {
-        shared
-            .partitions
-            .get((topic.id, PartitionId::new(index)))
-    })
+    (0u32..)
+        .take(topic.partitions.len())
+        .map(|index| shared.partitions.get((topic.id, PartitionId::new(index))))
 }
 
 fn log_view(partition: &Partition) -> LogView {

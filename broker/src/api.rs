@@ -214,29 +214,69 @@ pub(crate) fn dispatch(
         ApiKey::RaftProbe => call.later(shared, |shared, request| async move {
             shared.quorum.on_probe(request).await
         }),
-        ApiKey::ReplicaLogs => call.now(shared, |request| Ok(replica_logs::handle(shared, &request))),
+        ApiKey::ReplicaLogs => {
+            call.now(shared, |request| Ok(replica_logs::handle(shared, &request)))
+        }
         ApiKey::DescribeCluster => {
             let local = peer.local;
             call.later(shared, |shared, request| {
                 cluster::handle(shared, local, from, request)
             })
         }
-        ApiKey::CreateTopics => call.later(shared, |shared, request| controlled::create_topics(shared, request, from)),
-        ApiKey::DeleteTopics => call.later(shared, |shared, request| controlled::delete_topics(shared, request, from)),
-        ApiKey::CreatePartitions => call.later(shared, |shared, request| controlled::create_partitions(shared, request, from)),
-        ApiKey::AlterConfigs => call.later(shared, |shared, request| controlled::alter_configs(shared, request, from)),
-        ApiKey::JoinCluster => call.later(shared, |shared, request: m::JoinClusterRequest| controlled::pass_on(shared, request, from)),
-        ApiKey::RegisterBroker => call.later(shared, |shared, request: m::RegisterBrokerRequest| controlled::pass_on(shared, request, from)),
-        ApiKey::BrokerHeartbeat => call.later(shared, |shared, request: m::BrokerHeartbeatRequest| controlled::pass_on(shared, request, from)),
-        ApiKey::AlterPartition => call.later(shared, |shared, request: m::AlterPartitionRequest| controlled::pass_on(shared, request, from)),
-        ApiKey::AllocateProducerIds => call.later(shared, |shared, request: m::AllocateProducerIdsRequest| controlled::pass_on(shared, request, from)),
-        ApiKey::DescribeQuorum => call.later(shared, |shared, request: m::DescribeQuorumRequest| controlled::pass_on(shared, request, from)),
-        ApiKey::AlterVoters => call.later(shared, |shared, request: m::AlterVotersRequest| controlled::pass_on(shared, request, from)),
-        ApiKey::DrainNode => call.later(shared, |shared, request: m::DrainNodeRequest| controlled::pass_on(shared, request, from)),
-        ApiKey::RemoveNode => call.later(shared, |shared, request: m::RemoveNodeRequest| controlled::pass_on(shared, request, from)),
-        ApiKey::MoveReplicas => call.later(shared, |shared, request: m::MoveReplicasRequest| controlled::pass_on(shared, request, from)),
-        ApiKey::ElectLeaders => call.later(shared, |shared, request: m::ElectLeadersRequest| controlled::pass_on(shared, request, from)),
-        ApiKey::Balance => call.later(shared, |shared, request: m::BalanceRequest| controlled::pass_on(shared, request, from)),
+        ApiKey::CreateTopics => call.later(shared, |shared, request| {
+            controlled::create_topics(shared, request, from)
+        }),
+        ApiKey::DeleteTopics => call.later(shared, |shared, request| {
+            controlled::delete_topics(shared, request, from)
+        }),
+        ApiKey::CreatePartitions => call.later(shared, |shared, request| {
+            controlled::create_partitions(shared, request, from)
+        }),
+        ApiKey::AlterConfigs => call.later(shared, |shared, request| {
+            controlled::alter_configs(shared, request, from)
+        }),
+        ApiKey::JoinCluster => call.later(shared, |shared, request: m::JoinClusterRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::RegisterBroker => call
+            .later(shared, |shared, request: m::RegisterBrokerRequest| {
+                controlled::pass_on(shared, request, from)
+            }),
+        ApiKey::BrokerHeartbeat => call
+            .later(shared, |shared, request: m::BrokerHeartbeatRequest| {
+                controlled::pass_on(shared, request, from)
+            }),
+        ApiKey::AlterPartition => call
+            .later(shared, |shared, request: m::AlterPartitionRequest| {
+                controlled::pass_on(shared, request, from)
+            }),
+        ApiKey::AllocateProducerIds => {
+            call.later(shared, |shared, request: m::AllocateProducerIdsRequest| {
+                controlled::pass_on(shared, request, from)
+            })
+        }
+        ApiKey::DescribeQuorum => call
+            .later(shared, |shared, request: m::DescribeQuorumRequest| {
+                controlled::pass_on(shared, request, from)
+            }),
+        ApiKey::AlterVoters => call.later(shared, |shared, request: m::AlterVotersRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::DrainNode => call.later(shared, |shared, request: m::DrainNodeRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::RemoveNode => call.later(shared, |shared, request: m::RemoveNodeRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::MoveReplicas => call.later(shared, |shared, request: m::MoveReplicasRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::ElectLeaders => call.later(shared, |shared, request: m::ElectLeadersRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::Balance => call.later(shared, |shared, request: m::BalanceRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
     }
 }
 
@@ -320,11 +360,7 @@ impl Call {
     }
 
     /// For handlers that wait for other brokers or for the disk.
-    fn later<R, F>(
-        self,
-        shared: &Arc<Shared>,
-        handle: impl FnOnce(Arc<Shared>, R) -> F,
-    ) -> Answer
+    fn later<R, F>(self, shared: &Arc<Shared>, handle: impl FnOnce(Arc<Shared>, R) -> F) -> Answer
     where
         R: Request,
         F: Future<Output = Result<R::Response, Refusal>> + Send + 'static,

@@ -99,8 +99,8 @@ impl ClusterTasks {
         self.register(shared, damaged(&opened)).await?;
 
         let reconcile = replication::reconcile(shared);
-        let replication = Replication::start(shared, &reconcile, &self.runtime())
-            .map_err(StartError::Thread)?;
+        let replication =
+            Replication::start(shared, &reconcile, &self.runtime()).map_err(StartError::Thread)?;
         self.replication = Some(replication);
         let following = Arc::clone(shared);
         self.spawn(async move { follow_metadata(following, reconcile, opened).await });
@@ -119,7 +119,9 @@ impl ClusterTasks {
         shared: &Arc<Shared>,
         damaged: Vec<PartitionsOfTopic>,
     ) -> Result<(), StartError> {
-        shared.readiness.waits_for("it registers with the controller");
+        shared
+            .readiness
+            .waits_for("it registers with the controller");
         let evidence = shared.engine.session_evidence();
         let (host, port) = shared.advertised.clone();
         let request = RegisterBrokerRequest {

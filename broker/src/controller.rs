@@ -169,7 +169,9 @@ impl Controller {
         });
         turn.await.unwrap_or_else(|error| {
             error!(%error, "a decision of the controller failed");
-            Err(ChangeError::InDoubt("the broker's log has the details".to_owned()))
+            Err(ChangeError::InDoubt(
+                "the broker's log has the details".to_owned(),
+            ))
         })
     }
 

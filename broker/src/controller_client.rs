@@ -122,12 +122,16 @@ impl ControllerClient {
                     Attempt::Again(refusal)
                 }
                 Ok(outcome) => Attempt::Done(outcome),
-                Err(_) => Attempt::Done(Err(in_doubt(
-                    "the metadata quorum did not confirm in time",
-                ))),
+                Err(_) => {
+                    Attempt::Done(Err(in_doubt("the metadata quorum did not confirm in time")))
+                }
             };
         }
-        match self.peers.call(leader, request, left.min(ATTEMPT_MAX)).await {
+        match self
+            .peers
+            .call(leader, request, left.min(ATTEMPT_MAX))
+            .await
+        {
             Ok(response) => Attempt::Done(Ok(response)),
             Err(PeerError::Refused { code, message }) => {
                 let refusal = Refusal { code, message };

@@ -178,9 +178,8 @@ impl Newcomer {
             .filter_map(|(seed, answer)| Some((seed, answer.as_ref()?.cluster_id?)))
             .collect();
         if let Some((first, first_cluster)) = members.first() {
-            if let Some((second, second_cluster)) = members
-                .iter()
-                .find(|(_, cluster)| cluster != first_cluster)
+            if let Some((second, second_cluster)) =
+                members.iter().find(|(_, cluster)| cluster != first_cluster)
             {
                 return Err(FormationError::TwoClusters {
                     first: (*first).clone(),

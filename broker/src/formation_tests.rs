@@ -13,7 +13,10 @@ fn newcomer(seeds: &[&str]) -> Newcomer {
     }
 }
 
-fn answer_of(incarnation: IncarnationId, cluster_id: Option<ClusterId>) -> Option<DiscoverResponse> {
+fn answer_of(
+    incarnation: IncarnationId,
+    cluster_id: Option<ClusterId>,
+) -> Option<DiscoverResponse> {
     Some(DiscoverResponse {
         incarnation,
         directory: DirectoryId::random(),

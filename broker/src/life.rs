@@ -55,7 +55,10 @@ pub(crate) async fn register(
                 readiness.waits_for(&refusal.message);
                 if reported.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
                     reported = Some(Instant::now());
-                    info!(reason = refusal.message, "waiting to register with the controller");
+                    info!(
+                        reason = refusal.message,
+                        "waiting to register with the controller"
+                    );
                 }
                 tokio::time::sleep(REGISTER_PAUSE).await;
             }
@@ -125,6 +128,7 @@ impl Heartbeats {
     pub(crate) async fn run(&self, shared: Arc<Shared>, client: Arc<ControllerClient>) {
         let interval = shared.config.cluster.heartbeat_interval;
         let mut was_fenced = None;
+        let mut reported: Option<Instant> = None;
         loop {
             let sent = BootTime::now();
             let request = self.request(&shared);
@@ -133,14 +137,22 @@ impl Heartbeats {
             match client.call(request, timeout).await {
                 Ok(answer) => {
                     self.renew(&shared, sent, &answer);
+                    reported = None;
                     if was_fenced != Some(answer.fenced) {
                         was_fenced = Some(answer.fenced);
-                        info!(fenced = answer.fenced, "the controller has heard of this broker");
+                        info!(
+                            fenced = answer.fenced,
+                            "the controller has heard of this broker"
+                        );
                     }
                 }
                 Err(refusal) => {
-                    if self.failed(&refusal) {
+                    if self.is_over(&refusal) {
                         return;
+                    }
+                    if reported.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
+                        reported = Some(Instant::now());
+                        warn!(code = %refusal.code, reason = refusal.message, "no heartbeat was answered");
                     }
                 }
             }
@@ -167,14 +179,16 @@ impl Heartbeats {
     }
 
     fn renew(&self, shared: &Shared, sent: BootTime, answer: &BrokerHeartbeatResponse) {
-        let session = u64::from(answer.session_timeout_ms)
-            .min(millis(shared.config.cluster.session_timeout));
+        let session =
+            u64::from(answer.session_timeout_ms).min(millis(shared.config.cluster.session_timeout));
         let good_for = session.saturating_mul(LEASE_OF_SESSION.0) / LEASE_OF_SESSION.1;
         if answer.fenced {
             // Others lead now what this broker led: there is nothing left to answer for.
             shared.lease.end();
         } else {
-            shared.lease.renew(sent.plus(Duration::from_millis(good_for)));
+            shared
+                .lease
+                .renew(sent.plus(Duration::from_millis(good_for)));
         }
         self.standing.send_replace(Standing {
             known: true,
@@ -185,7 +199,7 @@ impl Heartbeats {
     }
 
     /// Whether there is no point in going on.
-    fn failed(&self, refusal: &Refusal) -> bool {
+    fn is_over(&self, refusal: &Refusal) -> bool {
         let is_over = matches!(
             refusal.code,
             ErrorCode::StaleBrokerEpoch | ErrorCode::UnknownNode | ErrorCode::NodeRefused
@@ -196,9 +210,8 @@ impl Heartbeats {
                 "the cluster has no place for this broker any more: another process has registered under \
                  its id, or the node was removed; it serves nothing from now on"
             );
-            self.standing.send_modify(|standing| standing.is_over = true);
-        } else {
-            warn!(code = %refusal.code, reason = refusal.message, "no heartbeat was answered");
+            self.standing
+                .send_modify(|standing| standing.is_over = true);
         }
         is_over
     }

@@ -57,6 +57,14 @@ impl Workload {
     /// # Panics
     /// When no seed answers.
     pub async fn start(seeds: &[String], topic: &str, partitions: u32, producers: u64) -> Self {
+        if std::env::var_os("HIGHWATER_TEST_LOG").is_some() {
+            // Set by the first of several.
+            let _ = tracing_subscriber::fmt()
+                .with_env_filter(tracing_subscriber::EnvFilter::from_env(
+                    "HIGHWATER_TEST_LOG",
+                ))
+                .try_init();
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let acked = Arc::new(AtomicU64::new(0));
         let gap_ms_max = Arc::new(AtomicU64::new(0));
@@ -170,7 +178,8 @@ async fn produce(
         match pending.await {
             Ok(ack) => {
                 let offset = ack.offset.map(|offset| offset.get());
-                sent.entry((number, index)).and_modify(|sent| sent.acked = Some(offset));
+                sent.entry((number, index))
+                    .and_modify(|sent| sent.acked = Some(offset));
                 acked.fetch_add(1, Ordering::Relaxed);
                 let gap = u64::try_from(last_ack.elapsed().as_millis()).unwrap_or(u64::MAX);
                 gap_ms_max.fetch_max(gap, Ordering::Relaxed);
@@ -186,7 +195,10 @@ impl Outcome {
     /// Records that were acknowledged.
     #[must_use]
     pub fn acked(&self) -> usize {
-        self.sent.values().filter(|sent| sent.acked.is_some()).count()
+        self.sent
+            .values()
+            .filter(|sent| sent.acked.is_some())
+            .count()
     }
 
     /// Reads the topic and checks it.
@@ -212,7 +224,10 @@ impl Outcome {
         while let Some(record) = reader.next().await.expect("the topic can be read") {
             let (partition, offset) = (record.partition.get(), record.offset.get());
             let expected = next.entry(partition).or_default();
-            assert_eq!(offset, *expected, "offsets of partition {partition} have no gaps");
+            assert_eq!(
+                offset, *expected,
+                "offsets of partition {partition} have no gaps"
+            );
             *expected += 1;
             let value = String::from_utf8(record.value.clone().unwrap_or_default().to_vec())
                 .expect("values are text");

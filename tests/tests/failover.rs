@@ -32,7 +32,12 @@ async fn create(cluster: &EmbeddedCluster, topic: &str, partitions: u32, durabil
         .replicas(3)
         .config("durability", durability)
         .config("segment.bytes", "2MiB");
-    client(cluster).await.admin().create_topic(topic).await.unwrap();
+    client(cluster)
+        .await
+        .admin()
+        .create_topic(topic)
+        .await
+        .unwrap();
 }
 
 /// Waits until every replica of a topic is in sync.

@@ -76,7 +76,12 @@ async fn seeds_of_two_clusters_are_refused() {
 async fn a_broker_is_added_gets_its_share_is_drained_and_removed() {
     let mut cluster = EmbeddedCluster::start_with(3, quick).await.unwrap();
     let topic = NewTopic::new("t").partitions(8).replicas(3);
-    client(&cluster).await.admin().create_topic(topic).await.unwrap();
+    client(&cluster)
+        .await
+        .admin()
+        .create_topic(topic)
+        .await
+        .unwrap();
     let load = Workload::start(cluster.addresses(), "t", 8, 2).await;
     load.progress(200, DEADLINE).await;
 
@@ -108,11 +113,17 @@ async fn a_broker_is_added_gets_its_share_is_drained_and_removed() {
             settled && wanted(held)
         }
     };
-    eventually("the new broker has its share", || holds(Box::new(|held| held >= 5))).await;
+    eventually("the new broker has its share", || {
+        holds(Box::new(|held| held >= 5))
+    })
+    .await;
     load.progress(200, DEADLINE).await;
 
     admin.drain_node(id, true).await.unwrap();
-    eventually("the drained broker holds nothing", || holds(Box::new(|held| held == 0))).await;
+    eventually("the drained broker holds nothing", || {
+        holds(Box::new(|held| held == 0))
+    })
+    .await;
     load.progress(200, DEADLINE).await;
     cluster.stop(added).await.unwrap();
     eventually("the stopped node can be removed", || async {

@@ -47,12 +47,7 @@ where
 {
     match from {
         From::Broker => shared.controller_client.here(request).await,
-        From::Client => {
-            shared
-                .controller_client
-                .call(request, CHANGE_TIMEOUT)
-                .await
-        }
+        From::Client => shared.controller_client.call(request, CHANGE_TIMEOUT).await,
     }
 }
 

@@ -65,7 +65,9 @@ pub(crate) fn describe_cluster(
             }
         });
     DescribeClusterResponse {
-        cluster_id: image.cluster_id().unwrap_or_else(|| ClusterId::from_bytes([0; 16])),
+        cluster_id: image
+            .cluster_id()
+            .unwrap_or_else(|| ClusterId::from_bytes([0; 16])),
         controller: None,
         brokers: brokers.collect(),
         topics: count(image.topics().len()),
@@ -121,7 +123,9 @@ impl ControllerRequest for AlterVotersRequest {
                 return Err(refused(ErrorCode::UnknownNode, message));
             }
             if !image.broker(*node).is_some_and(|broker| broker.is_active()) {
-                let message = format!("node {node} is not active: a voter that cannot answer makes the quorum weaker");
+                let message = format!(
+                    "node {node} is not active: a voter that cannot answer makes the quorum weaker"
+                );
                 return Err(refused(ErrorCode::PreconditionFailed, message));
             }
             voters.insert(*node);
@@ -144,7 +148,10 @@ impl ControllerRequest for AlterVotersRequest {
             }
         }
         or_not_controller(controller.quorum.set_voters(&voters).await)?;
-        info!(?voters, "the voters of the metadata quorum were changed on request");
+        info!(
+            ?voters,
+            "the voters of the metadata quorum were changed on request"
+        );
         Ok(AlterVotersResponse {
             voters: voters.into_iter().collect(),
         })

@@ -90,7 +90,10 @@ impl ControllerRequest for ElectLeadersRequest {
                 Ok(decide::elect_leaders(situation.image, elect, partitions)?)
             })
             .await?;
-        for result in results.iter().filter(|result| result.error == ErrorCode::None) {
+        for result in results
+            .iter()
+            .filter(|result| result.error == ErrorCode::None)
+        {
             if self.kind == ElectionKind::Unclean {
                 error!(
                     partition = result.name,

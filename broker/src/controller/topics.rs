@@ -163,7 +163,10 @@ fn or_elsewhere<T>(
 impl ControllerRequest for CreateTopicsRequest {
     const MAY_REPEAT: bool = false;
 
-    async fn carry_out(self, controller: &Arc<Controller>) -> Result<CreateTopicsResponse, Refusal> {
+    async fn carry_out(
+        self,
+        controller: &Arc<Controller>,
+    ) -> Result<CreateTopicsResponse, Refusal> {
         let mut topics = Vec::with_capacity(self.topics.len());
         for topic in self.topics {
             let asked = TopicRequest {
@@ -200,7 +203,10 @@ impl ControllerRequest for CreateTopicsRequest {
 impl ControllerRequest for DeleteTopicsRequest {
     const MAY_REPEAT: bool = false;
 
-    async fn carry_out(self, controller: &Arc<Controller>) -> Result<DeleteTopicsResponse, Refusal> {
+    async fn carry_out(
+        self,
+        controller: &Arc<Controller>,
+    ) -> Result<DeleteTopicsResponse, Refusal> {
         let mut topics = Vec::with_capacity(self.topics.len());
         for name in self.topics {
             let outcome = controller.delete_topic(&name).await;
@@ -233,7 +239,10 @@ impl ControllerRequest for CreatePartitionsRequest {
 impl ControllerRequest for AlterConfigsRequest {
     const MAY_REPEAT: bool = true;
 
-    async fn carry_out(self, controller: &Arc<Controller>) -> Result<AlterConfigsResponse, Refusal> {
+    async fn carry_out(
+        self,
+        controller: &Arc<Controller>,
+    ) -> Result<AlterConfigsResponse, Refusal> {
         let mut topics = Vec::with_capacity(self.topics.len());
         for topic in self.topics {
             let outcome = controller

@@ -20,9 +20,7 @@ use highwater_coordination::controller as decide;
 use highwater_coordination::healing::{HealingPlan, HealingSettings, plan_healing};
 use highwater_coordination::node_loads::{NodeLoad, NodeLoads};
 use highwater_coordination::quorum_members::{MembersPlan, plan_members};
-use highwater_coordination::reassignment::{
-    LeaderTarget, MovesBegun, ReplicaTarget, forget_ended,
-};
+use highwater_coordination::reassignment::{LeaderTarget, MovesBegun, ReplicaTarget, forget_ended};
 use highwater_coordination::safe_mode::SafeMode;
 use highwater_protocol::ids::NodeId;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -114,7 +112,11 @@ impl Controller {
             leaders_balanced_ms: now_ms,
             ..UpkeepState::default()
         };
-        info!(term, brokers = image.brokers().len(), "this broker is the active controller");
+        info!(
+            term,
+            brokers = image.brokers().len(),
+            "this broker is the active controller"
+        );
     }
 
     async fn tick(self: &Arc<Self>) {
@@ -143,11 +145,11 @@ impl Controller {
             let (fenced, _) = self
                 .change(move |situation| {
                     // It may have been heard of since, or have been fenced already.
-                    let is_silent = !situation.registry.lock().is_alive(
-                        node,
-                        situation.now_ms,
-                        session_ms,
-                    );
+                    let is_silent =
+                        !situation
+                            .registry
+                            .lock()
+                            .is_alive(node, situation.now_ms, session_ms);
                     let broker = situation.image.broker(node).filter(|broker| !broker.fenced);
                     match broker.and_then(|broker| broker.epoch()) {
                         Some(epoch) if is_silent => {
@@ -160,9 +162,7 @@ impl Controller {
                 .await?;
             if fenced {
                 warn!(%node, "broker fenced: it was not heard of for a whole session");
-                self.registry
-                    .lock()
-                    .lost(node, now_ms(), session_ms);
+                self.registry.lock().lost(node, now_ms(), session_ms);
             }
         }
         Ok(())
@@ -398,7 +398,11 @@ impl Controller {
             self.settings.healing.disk_percent_max,
         );
         if !plan.moves.is_empty() {
-            info!(?added, moves = plan.moves.len(), "brokers were added: they get their share");
+            info!(
+                ?added,
+                moves = plan.moves.len(),
+                "brokers were added: they get their share"
+            );
             self.upkeep.lock().balancing = Some(plan);
         }
     }
