@@ -78,8 +78,11 @@ struct Answer {
 impl Target {
     /// Takes `http://HOST[:PORT][/PATH]` apart.
     fn parse(url: &str) -> Result<Self, Failure> {
-        let wrong =
-            || Failure::usage(format!("{url:?}: write a URL such as http://127.0.0.1:7180/readyz"));
+        let wrong = || {
+            Failure::usage(format!(
+                "{url:?}: write a URL such as http://127.0.0.1:7180/readyz"
+            ))
+        };
         let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
         let (authority, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
