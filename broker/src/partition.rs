@@ -25,7 +25,9 @@ use highwater_protocol::ids::{
     LeaderEpoch, NodeId, Offset, PartitionId, Timestamp, TopicId, TopicName,
 };
 use highwater_protocol::messages::{Acks, EpochEnd, IsrProposal};
-use highwater_storage::{AppendError, Durability, Log, LogHealth, LogOptions, StorageError};
+use highwater_storage::{
+    AppendError, Durability, Log, LogHealth, LogOptions, OfflineReason, StorageError,
+};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -34,7 +36,11 @@ use crate::dirty_keys::DirtyKeys;
 use crate::partitions::Key;
 use crate::progress::{Progress, Watch};
 
+#[cfg(test)]
+mod duplicate_tests;
 mod follow;
+#[cfg(test)]
+pub(crate) mod test_replica;
 #[cfg(test)]
 mod tests;
 
@@ -253,6 +259,8 @@ impl Partition {
             {
                 leader.on_image(&lead.view, now);
                 self.after_leader_event(state);
+                // Who waits learns also that too few are in sync now.
+                self.progress.moved();
                 return Ok(());
             }
             state.epoch = lead.epoch;
@@ -558,6 +566,11 @@ impl Partition {
             LogHealth::Offline(reason) => Some(reason.to_string()),
             LogHealth::Online | LogHealth::DiskFull => None,
         }
+    }
+
+    /// Whether the log is offline only because the storage engine was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.log.health(), LogHealth::Offline(reason) if matches!(*reason, OfflineReason::Closed))
     }
 
     /// Registers a waiter for the high watermark, the durable end or the role.

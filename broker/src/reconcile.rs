@@ -8,8 +8,13 @@
 //! A log that should be there and is not is made anew only where this broker is not counted on to have
 //! it. Where the metadata counts on it, the partition is offline: an empty log in its place would look
 //! like one that has everything.
+//!
+//! Metadata from before this life of the broker was registered is old: this broker may have been given
+//! more since, and taken less. Until it has seen its own registration it leads nothing (in an epoch
+//! that an earlier life led it could append other records at the same offsets), removes nothing, and
+//! begins nothing anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +22,12 @@ use std::time::Duration;
 use highwater_config::TopicConfig;
 use highwater_coordination::cluster_image::{ClusterImage, PartitionImage, TopicImage};
 use highwater_coordination::image_changes::{LocalChange, LocalRole, local_changes};
+use highwater_coordination::moment::Moment;
 use highwater_coordination::partition_leader::PartitionView;
-use highwater_protocol::ids::{NodeId, PartitionId, TopicId};
+use highwater_protocol::ids::{IncarnationId, NodeId, PartitionId, TopicId};
 use highwater_protocol::messages::PartitionsOfTopic;
 use highwater_storage::{Engine, Log, LogOptions, PartitionMeta, StorageError};
+use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::lease;
@@ -33,6 +40,10 @@ use crate::topic_settings::TopicSettings;
 const MISSING: &str =
     "its directory is missing; put it back and restart the broker, or delete the topic";
 
+/// How long a replica must have been out of use and not counted on before it is begun anew: by then,
+/// whatever its leader proposed when it still had everything is decided.
+const REBUILD_AFTER_MS: u64 = 5_000;
+
 /// A partition directory that was found at start.
 #[derive(Debug)]
 pub(crate) struct OpenedPartition {
@@ -41,10 +52,12 @@ pub(crate) struct OpenedPartition {
     pub(crate) log: Result<Arc<Log>, Arc<str>>,
 }
 
-/// Brings what this broker holds into line with the metadata. One caller at a time.
+/// What it works with.
 #[derive(Debug)]
-pub(crate) struct Reconcile {
+pub(crate) struct ReconcileDeps {
     pub(crate) node: NodeId,
+    /// This life of the broker.
+    pub(crate) incarnation: IncarnationId,
     pub(crate) engine: Arc<Engine>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) following: Arc<Following>,
@@ -53,20 +66,37 @@ pub(crate) struct Reconcile {
     pub(crate) lag_time_max: Duration,
 }
 
+/// Brings what this broker holds into line with the metadata. One caller at a time.
+#[derive(Debug)]
+pub(crate) struct Reconcile {
+    deps: ReconcileDeps,
+    /// Directories that were found at start and are not held, until it is certain what they are.
+    strays: Mutex<Vec<PartitionMeta>>,
+    /// Replicas that could be begun anew, and since when.
+    unused: Mutex<BTreeMap<Key, Moment>>,
+}
+
 impl Reconcile {
-    /// Takes in the logs that were opened at start. `was_deleted` knows topics of which nothing may be
-    /// left. Returns whether all that had to be removed was.
-    pub(crate) fn start(
-        &self,
-        image: &ClusterImage,
-        opened: Vec<OpenedPartition>,
-        was_deleted: &dyn Fn(TopicId) -> bool,
-    ) -> bool {
+    pub(crate) fn new(deps: ReconcileDeps) -> Self {
+        Self {
+            deps,
+            strays: Mutex::new(Vec::new()),
+            unused: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Which partitions are followed, for the fetchers.
+    pub(crate) fn following(&self) -> &Arc<Following> {
+        &self.deps.following
+    }
+
+    /// Takes in the logs that were opened at start.
+    pub(crate) fn start(&self, image: &ClusterImage, opened: Vec<OpenedPartition>) {
         let mut opened: HashMap<_, _> = opened
             .into_iter()
             .map(|opened| ((opened.meta.topic_id, opened.meta.partition), opened))
             .collect();
-        for change in local_changes(&ClusterImage::default(), image, self.node) {
+        for change in local_changes(&ClusterImage::default(), image, self.deps.node) {
             let LocalChange::Hold {
                 topic, partition, ..
             } = change
@@ -77,28 +107,22 @@ impl Reconcile {
             let hosted = match opened.remove(&key).map(|opened| opened.log) {
                 Some(Ok(log)) => self.host(&topic, log),
                 Some(Err(reason)) => Hosted::Offline(reason),
-                None => self.host_without_log(&topic, partition),
+                None => self.host_without_log(image, &topic, partition),
             };
-            self.partitions.insert(key, hosted);
+            self.deps.partitions.insert(key, hosted);
             self.take_role(image, &topic, partition);
         }
-        let mut removed_all = true;
-        for stray in opened.into_values() {
-            removed_all &= self.remove_stray(image, &stray.meta, was_deleted);
-        }
-        removed_all
+        let strays = opened.into_values().map(|stray| stray.meta);
+        *self.strays.lock() = strays.collect();
+        self.remove_strays(image);
     }
 
-    /// Makes the logs of partitions that `after` gives to this broker; all of them or none. For a
-    /// caller that wants to know whether there is space for them before it decides; [`Self::apply`]
-    /// makes those that are not there.
-    pub(crate) fn create_logs(
-        &self,
-        before: &ClusterImage,
-        after: &ClusterImage,
-    ) -> Result<Vec<Arc<Log>>, StorageError> {
-        let changes = local_changes(before, after, self.node);
-        self.create_new(&changes)
+    /// Whether the image is of a time when this life of the broker was registered.
+    fn is_of_this_life(&self, image: &ClusterImage) -> bool {
+        image
+            .broker(self.deps.node)
+            .and_then(|own| own.registration.as_ref())
+            .is_some_and(|life| life.incarnation == self.deps.incarnation)
     }
 
     /// Does everything that the step from one image to the next asks for. `publish` is called when what
@@ -110,7 +134,7 @@ impl Reconcile {
         after: &ClusterImage,
         publish: impl FnOnce(),
     ) {
-        let changes = local_changes(before, after, self.node);
+        let changes = local_changes(before, after, self.deps.node);
         if let Err(error) = self.create_new(&changes) {
             // Each is tried again below, and says why it is offline.
             warn!(%error, "logs of new partitions could not be made together");
@@ -132,23 +156,53 @@ impl Reconcile {
         for (topic, partition) in gone {
             self.remove(&topic, partition);
         }
+        self.remove_strays(after);
     }
 
     /// Everything that cannot be used here, for the controller to know.
     pub(crate) fn offline_partitions(&self) -> Vec<PartitionsOfTopic> {
-        self.partitions.offline()
+        self.deps.partitions.offline()
     }
 
     /// Begins anew with replicas that are offline here and that nobody counts on: what is left of the
     /// old log is set aside under another name, and an empty one is filled from the leader. Returns how
     /// many were begun anew. Where the metadata still counts on the log, nothing is touched.
     pub(crate) fn rebuild_all(&self, image: &ClusterImage) -> usize {
-        let offline = self.partitions.offline();
-        let keys = offline.iter().flat_map(|topic| {
-            let partitions = topic.partitions.iter();
-            partitions.map(|partition| (topic.topic_id, *partition))
-        });
-        keys.filter(|key| self.rebuild(image, *key)).count()
+        if !self.is_of_this_life(image) {
+            return 0;
+        }
+        let now = lease::now();
+        let due: Vec<Key> = {
+            let mut unused = self.unused.lock();
+            let offline = self.deps.partitions.offline();
+            let keys = offline.iter().flat_map(|topic| {
+                let partitions = topic.partitions.iter();
+                partitions.map(|partition| (topic.topic_id, *partition))
+            });
+            let before = std::mem::take(&mut *unused);
+            for key in keys.filter(|key| self.may_be_rebuilt(image, *key)) {
+                unused.insert(key, before.get(&key).copied().unwrap_or(now));
+            }
+            let due = unused
+                .iter()
+                .filter(|(_, since)| now.millis_since(**since) >= REBUILD_AFTER_MS);
+            due.map(|(key, _)| *key).collect()
+        };
+        due.into_iter()
+            .filter(|key| self.rebuild(image, *key))
+            .count()
+    }
+
+    /// Whether nobody counts on this replica, and somebody has what it should have.
+    fn may_be_rebuilt(&self, image: &ClusterImage, key: Key) -> bool {
+        let Some(partition) = image
+            .topic_by_id(key.0)
+            .and_then(|topic| partition_of(topic, key.1))
+        else {
+            return false;
+        };
+        let role = LocalRole::of(partition, self.deps.node);
+        matches!(role, Some(LocalRole::Follow(_))) && !is_counted_on(partition, self.deps.node)
     }
 
     /// [`Self::rebuild_all`] for one partition.
@@ -156,27 +210,23 @@ impl Reconcile {
         let Some(topic) = image.topic_by_id(key.0) else {
             return false;
         };
-        let Some(partition) = partition_of(topic, key.1) else {
-            return false;
-        };
-        let is_offline = match self.partitions.get(key) {
-            Some(Hosted::Online(online)) => online.offline_reason().is_some(),
+        let is_offline = match self.deps.partitions.get(key) {
+            // At the end of this life all logs are closed, and none of them is unfit.
+            Some(Hosted::Online(online)) => {
+                online.offline_reason().is_some() && !online.is_closed()
+            }
             Some(Hosted::Offline(_)) => true,
             None => false,
         };
-        let is_led_elsewhere = matches!(
-            LocalRole::of(partition, self.node),
-            Some(LocalRole::Follow(_))
-        );
-        if !is_offline || !is_led_elsewhere || is_counted_on(partition, self.node) {
+        if !is_offline || !self.is_of_this_life(image) || !self.may_be_rebuilt(image, key) {
             return false;
         }
         let meta = partition_meta(topic, key.1);
-        self.following.unfollow(key);
-        if let Some(old) = self.partitions.online_one(key) {
+        self.deps.following.unfollow(key);
+        if let Some(old) = self.deps.partitions.online_one(key) {
             old.retire();
         }
-        match self.engine.set_aside_log(&meta) {
+        match self.deps.engine.set_aside_log(&meta) {
             Ok(kept) => info!(
                 topic = %topic.name, partition = %key.1, kept = %kept.display(),
                 "a replica that cannot be used was set aside; it is filled anew from the leader"
@@ -187,14 +237,15 @@ impl Reconcile {
             ),
             Err(error) => {
                 error!(topic = %topic.name, partition = %key.1, %error, "a replica that cannot be used cannot be set aside");
-                self.partitions
+                self.deps
+                    .partitions
                     .insert(key, Hosted::Offline(error.to_string().into()));
                 return false;
             }
         }
         let hosted = self.host_new(topic, key.1);
         let is_there = matches!(hosted, Hosted::Online(_));
-        self.partitions.insert(key, hosted);
+        self.deps.partitions.insert(key, hosted);
         self.take_role(image, topic, key.1);
         is_there
     }
@@ -203,12 +254,12 @@ impl Reconcile {
 
     fn hold(&self, image: &ClusterImage, topic: &TopicImage, partition: PartitionId, is_new: bool) {
         let key = (topic.id, partition);
-        if is_new && self.partitions.get(key).is_none() {
-            let hosted = match self.engine.log(&partition_meta(topic, partition)) {
+        if is_new && self.deps.partitions.get(key).is_none() {
+            let hosted = match self.deps.engine.log(&partition_meta(topic, partition)) {
                 Some(log) => self.host(topic, log),
                 None => self.host_new(topic, partition),
             };
-            self.partitions.insert(key, hosted);
+            self.deps.partitions.insert(key, hosted);
         }
         self.take_role(image, topic, partition);
     }
@@ -216,21 +267,23 @@ impl Reconcile {
     /// Takes the role that the metadata gives this broker, in its epoch.
     fn take_role(&self, image: &ClusterImage, topic: &TopicImage, index: PartitionId) {
         let key = (topic.id, index);
-        let (Some(held), Some(partition)) =
-            (self.partitions.online_one(key), partition_of(topic, index))
-        else {
-            self.following.unfollow(key);
+        let (Some(held), Some(partition)) = (
+            self.deps.partitions.online_one(key),
+            partition_of(topic, index),
+        ) else {
+            self.deps.following.unfollow(key);
             return;
         };
-        match LocalRole::of(partition, self.node) {
-            Some(LocalRole::Lead) => {
-                self.following.unfollow(key);
+        match LocalRole::of(partition, self.deps.node) {
+            Some(LocalRole::Lead) if self.is_of_this_life(image) => {
+                self.deps.following.unfollow(key);
                 let lead = Lead {
-                    node: self.node,
+                    node: self.deps.node,
                     epoch: partition.leader_epoch,
                     view: PartitionView::of(partition, image),
                     isr_min: topic.isr_min.into(),
-                    lag_ms_max: u64::try_from(self.lag_time_max.as_millis()).unwrap_or(u64::MAX),
+                    lag_ms_max: u64::try_from(self.deps.lag_time_max.as_millis())
+                        .unwrap_or(u64::MAX),
                 };
                 if let Err(error) = held.become_leader(lead, lease::now()) {
                     held.put_aside(Arc::from(error.to_string()));
@@ -242,11 +295,11 @@ impl Reconcile {
                     epoch: partition.leader_epoch,
                     is_unclean: partition.recovering,
                 });
-                let in_sync = partition.isr.contains(&self.node);
-                self.following.follow(leader, held, in_sync);
+                let in_sync = partition.isr.contains(&self.deps.node);
+                self.deps.following.follow(leader, held, in_sync);
             }
-            Some(LocalRole::Wait) | None => {
-                self.following.unfollow(key);
+            Some(LocalRole::Lead | LocalRole::Wait) | None => {
+                self.deps.following.unfollow(key);
                 held.become_idle(partition.leader_epoch);
             }
         }
@@ -257,14 +310,14 @@ impl Reconcile {
             topic: topic.name.clone(),
             config: self.config_of(topic),
             log,
-            proposals: Arc::clone(self.partitions.proposals()),
+            proposals: Arc::clone(self.deps.partitions.proposals()),
         }))
     }
 
     /// Makes an empty log.
     fn host_new(&self, topic: &TopicImage, partition: PartitionId) -> Hosted {
         let meta = partition_meta(topic, partition);
-        match self.engine.create_log(meta, self.log_options(topic)) {
+        match self.deps.engine.create_log(meta, self.log_options(topic)) {
             Ok(log) => self.host(topic, log),
             Err(error) => {
                 error!(topic = %topic.name, %partition, %error, "partition is offline");
@@ -274,17 +327,24 @@ impl Reconcile {
     }
 
     /// Of a partition that this broker holds there is nothing at start.
-    fn host_without_log(&self, topic: &TopicImage, partition: PartitionId) -> Hosted {
-        let counted_on =
-            partition_of(topic, partition).is_none_or(|image| is_counted_on(image, self.node));
-        if !counted_on {
+    fn host_without_log(
+        &self,
+        image: &ClusterImage,
+        topic: &TopicImage,
+        partition: PartitionId,
+    ) -> Hosted {
+        let counted_on = partition_of(topic, partition)
+            .is_none_or(|partition| is_counted_on(partition, self.deps.node));
+        if self.is_of_this_life(image) && !counted_on {
             return self.host_new(topic, partition);
         }
         error!(topic = %topic.name, %partition, "partition is offline: {MISSING}");
         Hosted::Offline(MISSING.into())
     }
 
-    fn create_new(&self, changes: &[LocalChange]) -> Result<Vec<Arc<Log>>, StorageError> {
+    /// Makes the logs of partitions that are given to this broker, all at once: for many of them that
+    /// costs little more than for one.
+    fn create_new(&self, changes: &[LocalChange]) -> Result<(), StorageError> {
         let mut options: HashMap<TopicId, LogOptions> = HashMap::new();
         let mut wanted = Vec::new();
         for change in changes {
@@ -297,8 +357,8 @@ impl Reconcile {
                 continue;
             };
             let meta = partition_meta(topic, *partition);
-            if self.engine.log(&meta).is_some()
-                || self.partitions.get((topic.id, *partition)).is_some()
+            if self.deps.engine.log(&meta).is_some()
+                || self.deps.partitions.get((topic.id, *partition)).is_some()
             {
                 continue;
             }
@@ -308,16 +368,18 @@ impl Reconcile {
             wanted.push((meta, options.clone()));
         }
         if wanted.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        self.engine.create_logs(wanted)
+        self.deps.engine.create_logs(wanted)?;
+        Ok(())
     }
 
     fn reconfigure(&self, topic: &TopicImage) {
         let config = self.config_of(topic);
-        let options = self.settings.log_options(&config);
+        let options = self.deps.settings.log_options(&config);
         for index in (0u32..).take(topic.partitions.len()) {
             if let Some(partition) = self
+                .deps
                 .partitions
                 .online_one((topic.id, PartitionId::new(index)))
             {
@@ -331,11 +393,15 @@ impl Reconcile {
     /// Lets go of a partition and its data, which for one that is offline is all that there is.
     fn remove(&self, topic: &TopicImage, partition: PartitionId) {
         let key = (topic.id, partition);
-        self.following.unfollow(key);
-        if let Some(Hosted::Online(gone)) = self.partitions.remove(key) {
+        self.deps.following.unfollow(key);
+        if let Some(Hosted::Online(gone)) = self.deps.partitions.remove(key) {
             gone.retire();
         }
-        match self.engine.delete_log(&partition_meta(topic, partition)) {
+        match self
+            .deps
+            .engine
+            .delete_log(&partition_meta(topic, partition))
+        {
             Ok(()) | Err(StorageError::NotFound { .. }) => {}
             Err(error) => warn!(
                 topic = %topic.name, %partition, %error,
@@ -344,38 +410,45 @@ impl Reconcile {
         }
     }
 
-    /// Removes the directory of a partition that this broker does not hold, if nothing can be lost by
-    /// that. Returns false when it should have been removed and was not.
-    fn remove_stray(
-        &self,
-        image: &ClusterImage,
-        meta: &PartitionMeta,
-        was_deleted: &dyn Fn(TopicId) -> bool,
-    ) -> bool {
+    /// Removes directories of partitions that this broker does not hold, where nothing can be lost by
+    /// that. The others are kept, and are not served.
+    fn remove_strays(&self, image: &ClusterImage) {
+        if !self.is_of_this_life(image) {
+            return;
+        }
+        for stray in std::mem::take(&mut *self.strays.lock()) {
+            if self
+                .deps
+                .partitions
+                .get((stray.topic_id, stray.partition))
+                .is_none()
+            {
+                self.remove_stray(image, &stray);
+            }
+        }
+    }
+
+    fn remove_stray(&self, image: &ClusterImage, meta: &PartitionMeta) {
         let moved_away = image
             .topic_by_id(meta.topic_id)
             .and_then(|topic| partition_of(topic, meta.partition))
-            .is_some_and(|partition| !partition.replicas.contains(&self.node));
-        let reason = if was_deleted(meta.topic_id) {
+            .is_some_and(|partition| !partition.replicas.contains(&self.deps.node));
+        let reason = if image.was_deleted(meta.topic_id) {
             "its topic was deleted"
         } else if moved_away {
             "other brokers hold it now"
-        } else if has_no_records(&self.engine.dir().join(meta.dir_name())) {
+        } else if has_no_records(&self.deps.engine.dir().join(meta.dir_name())) {
             "its creation was cut off"
         } else {
             warn!(
                 topic = %meta.topic, id = %meta.topic_id, partition = %meta.partition,
                 "partition on disk belongs to no topic; it is kept and not served"
             );
-            return true;
+            return;
         };
         info!(topic = %meta.topic, id = %meta.topic_id, partition = %meta.partition, reason, "leftover directory removed");
-        match self.engine.delete_log(meta) {
-            Ok(()) => true,
-            Err(error) => {
-                warn!(topic = %meta.topic, partition = %meta.partition, %error, "cannot remove a leftover directory");
-                false
-            }
+        if let Err(error) = self.deps.engine.delete_log(meta) {
+            warn!(topic = %meta.topic, partition = %meta.partition, %error, "cannot remove a leftover directory; the next start tries again");
         }
     }
 
@@ -384,17 +457,17 @@ impl Reconcile {
     /// The settings in force for a topic. What was checked when it was set is not checked again; a
     /// value that this version no longer accepts falls back to the broker's default, loudly.
     pub(crate) fn config_of(&self, topic: &TopicImage) -> TopicConfig {
-        match self.settings.in_force(&topic.configs) {
+        match self.deps.settings.in_force(&topic.configs) {
             Ok(config) => config,
             Err(error) => {
                 error!(topic = %topic.name, %error, "topic settings are ignored");
-                self.settings.broker_defaults().clone()
+                self.deps.settings.broker_defaults().clone()
             }
         }
     }
 
     fn log_options(&self, topic: &TopicImage) -> LogOptions {
-        self.settings.log_options(&self.config_of(topic))
+        self.deps.settings.log_options(&self.config_of(topic))
     }
 }
 
@@ -429,3 +502,7 @@ fn has_no_records(dir: &Path) -> bool {
             })
     })
 }
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

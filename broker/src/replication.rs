@@ -13,7 +13,7 @@ use tracing::{error, info};
 
 use crate::isr_proposer::IsrProposer;
 use crate::quorum::Applied;
-use crate::reconcile::{OpenedPartition, Reconcile};
+use crate::reconcile::{OpenedPartition, Reconcile, ReconcileDeps};
 use crate::replica_fetcher::{FetcherDeps, Following, ReplicaFetchers};
 use crate::shared::Shared;
 
@@ -29,14 +29,15 @@ pub(crate) struct Replication {
 
 /// What brings this broker into line with the metadata.
 pub(crate) fn reconcile(shared: &Arc<Shared>) -> Reconcile {
-    Reconcile {
+    Reconcile::new(ReconcileDeps {
         node: shared.node_id,
+        incarnation: shared.incarnation,
         engine: Arc::clone(&shared.engine),
         partitions: Arc::clone(&shared.partitions),
         following: Arc::new(Following::default()),
         settings: Arc::clone(&shared.topic_settings),
         lag_time_max: shared.config.replication.lag_time_max,
-    }
+    })
 }
 
 impl Replication {
@@ -66,7 +67,7 @@ impl Replication {
         let deps = FetcherDeps {
             node: shared.node_id,
             broker_epoch,
-            following: Arc::clone(&reconcile.following),
+            following: Arc::clone(reconcile.following()),
             clock: Arc::clone(&shared.clock),
             replication: shared.config.replication.clone(),
         };
@@ -154,8 +155,7 @@ impl Step {
         let publish = || metadata.publish(self.now.index, Arc::clone(image));
         match self.opened {
             Some(opened) => {
-                let was_deleted = |topic| image.was_deleted(topic);
-                self.reconcile.start(image, opened, &was_deleted);
+                self.reconcile.start(image, opened);
                 publish();
             }
             None => self.reconcile.apply(&self.before, image, publish),

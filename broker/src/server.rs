@@ -121,6 +121,9 @@ pub enum ShutdownError {
     Panicked,
 }
 
+/// A stop waits for a new controller as long as so many elections may take.
+const ELECTIONS_AWAITED: u32 = 4;
+
 /// How a broker is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
@@ -444,18 +447,29 @@ impl Control {
     }
 }
 
-/// Lets others take over what this broker leads, up to the configured time.
+/// Lets others take over what this broker leads, up to the configured time. Without a controller nobody
+/// can: once an election has had its time, this broker stops all the same.
 async fn hand_over(shared: &Shared) {
+    let nobody_answers = shared.config.cluster.election_timeout * ELECTIONS_AWAITED;
     shared.heartbeats.wish(Wish::Stop);
     let mut standing = shared.heartbeats.standing();
-    let done = standing.wait_for(|standing| standing.may_shut_down || standing.is_over);
-    if tokio::time::timeout(shared.config.shutdown_timeout, done)
-        .await
-        .is_err()
-    {
+    let done = async {
+        loop {
+            let now = *standing.borrow_and_update();
+            if now.may_shut_down || now.is_over {
+                return true;
+            }
+            match tokio::time::timeout(nobody_answers, standing.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
+    };
+    let done = tokio::time::timeout(shared.config.shutdown_timeout, done).await;
+    if !matches!(done, Ok(true)) {
         warn!(
-            "the controller did not give this broker's partitions to others in time (shutdown.timeout); \
-             they do so when its session ends"
+            "the controller did not give this broker's partitions to others in time; it does so when \
+             this broker's session ends"
         );
     }
 }

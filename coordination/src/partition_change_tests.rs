@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::reassignment::is_moving;
 
 fn node(id: u32) -> NodeId {
     NodeId::new(id)
@@ -160,6 +161,17 @@ fn a_leader_that_stops_leads_until_another_can() {
     assert_eq!(PartitionChange::new(&before, 1, &alone).build(), None);
     let joined = PartitionChange::new(&before, 1, &alone).isr(nodes(&[1, 2]));
     assert_eq!(joined.build().unwrap().leader, Some(node(2)));
+
+    // Nobody new begins to lead while stopping; and as long as it is in sync, nobody else either.
+    let leaderless = PartitionImage {
+        leader: None,
+        ..partition(&[1, 2, 3], &[1], &[2])
+    };
+    let alone = active(&[2, 3]).with_leaving(node(1));
+    for election in [Election::Keep, Election::Unclean(node(3))] {
+        let change = PartitionChange::new(&leaderless, 2, &alone).election(election);
+        assert_eq!(change.build(), None);
+    }
 }
 
 #[test]
@@ -211,20 +223,20 @@ fn a_move_ends_when_everything_added_and_enough_of_the_target_is_in_sync() {
             .unwrap()
     };
     let one_more = change(&[1, 2, 3], 1, &all);
-    assert!(one_more.is_moving());
+    assert!(is_moving(&one_more));
     assert_eq!(epochs(&one_more), (8, 5));
-    assert!(change(&[1, 3, 4], 3, &all).is_moving(), "1 still counts");
+    assert!(is_moving(&change(&[1, 3, 4], 3, &all)), "1 still counts");
 
     let done = change(&[1, 3, 4], 2, &all);
     assert_eq!(done.replicas, nodes(&[3, 4, 2]));
     assert_eq!(done.isr, nodes(&[3, 4]));
-    assert!(!done.is_moving() && done.elr.is_empty());
+    assert!(!is_moving(&done) && done.elr.is_empty());
     assert_eq!(done.leader, Some(node(3)), "1 led");
     assert_eq!(epochs(&done), (8, 6));
 
     let only_leaving = active(&[1]).with_leaving(node(3)).with_leaving(node(4));
     assert!(
-        change(&[1, 3, 4], 2, &only_leaving).is_moving(),
+        is_moving(&change(&[1, 3, 4], 2, &only_leaving)),
         "nobody of the target could lead"
     );
 }

@@ -345,6 +345,7 @@ impl PartitionLeader {
             };
             follower.on_fetch(progress, self.written_means, self.log_end, now);
             self.now = self.now.max(now);
+            // First, so that one that joins now is not outrun by what its own fetch commits.
             self.propose();
             self.advance();
             self.check();
@@ -397,8 +398,8 @@ impl PartitionLeader {
     pub fn on_settings(&mut self, written_means: WrittenMeans, isr_min: usize) {
         self.written_means = written_means;
         self.isr_min = isr_min;
-        self.propose();
         self.advance();
+        self.propose();
         self.check();
     }
 

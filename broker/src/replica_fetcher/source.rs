@@ -21,6 +21,11 @@ use crate::partitions::Key;
 const PARTITION_BYTES_MAX: u32 = 4 << 20;
 /// How long an answer may take beyond the time that the leader was asked to wait.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
+/// An answer without anything new that comes sooner than this is no reason to ask again at once: a
+/// leader that stops answers everything without waiting.
+const EMPTY_ROUND_MIN: Duration = Duration::from_millis(5);
+/// What one partition that is not in sync gets at least, however many share what the throttle allows.
+const CATCHUP_BYTES_MIN: u64 = 64 << 10;
 /// First pause after a failure; doubles up to the longest.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -97,6 +102,7 @@ impl Task<'_> {
             return Some(later.unwrap_or(BACKOFF_MAX));
         }
         let (request, asked) = draft.into_parts();
+        let began = Instant::now();
         let call = (self.shared.call)(self.source.leader(), request, wait + ANSWER_GRACE);
         let answer = tokio::select! {
             answer = call => answer,
@@ -115,8 +121,8 @@ impl Task<'_> {
             return Some(self.failed());
         };
         self.failures = 0;
-        self.take_in(answers).await;
-        None
+        let brought_something = self.take_in(answers).await;
+        (!brought_something).then(|| EMPTY_ROUND_MIN.saturating_sub(began.elapsed()))
     }
 
     /// Puts into the request what is to be asked for now. Also says when there is more to ask for, if
@@ -135,6 +141,9 @@ impl Task<'_> {
             later = Some(later.map_or(wait, |other| other.min(wait)));
         };
         let catchup = self.shared.throttle.available();
+        let behind_count = followed.iter().filter(|(_, one)| !one.in_sync).count() as u64;
+        let share = (catchup / behind_count.max(1)).max(CATCHUP_BYTES_MIN);
+        let catchup_bytes_max = PARTITION_BYTES_MAX.min(u32::try_from(share).unwrap_or(u32::MAX));
         for (key, followed) in ahead.iter().chain(behind) {
             let FollowedPartition {
                 partition, in_sync, ..
@@ -165,7 +174,7 @@ impl Task<'_> {
             let bytes_max = if *in_sync {
                 PARTITION_BYTES_MAX
             } else {
-                PARTITION_BYTES_MAX.min(u32::try_from(catchup).unwrap_or(u32::MAX))
+                catchup_bytes_max
             };
             let asked = Asked {
                 partition: Arc::clone(partition),
@@ -181,8 +190,8 @@ impl Task<'_> {
     }
 
     /// Takes the answers in: at once, and on a thread that may block where the disk has to be waited
-    /// for.
-    async fn take_in(&mut self, answers: Vec<(Asked, FetchPartitionResult)>) {
+    /// for. Returns whether they brought any log further.
+    async fn take_in(&mut self, answers: Vec<(Asked, FetchPartitionResult)>) -> bool {
         let mut slow = Vec::new();
         let mut outcomes = Vec::new();
         let mut last_with_records = None;
@@ -219,12 +228,17 @@ impl Task<'_> {
             let next = highwater_protocol::ids::PartitionId::new(partition.get().saturating_add(1));
             self.first = Some((topic, next));
         }
+        let mut brought_something = last_with_records.is_some();
         for (key, epoch, outcome) in outcomes {
+            brought_something |= matches!(outcome, Followed::Cut);
             self.note(key, epoch, &outcome);
         }
+        brought_something
     }
 
     fn note(&mut self, key: Key, epoch: LeaderEpoch, outcome: &Followed) {
+        let before = self.pauses.get(&key).filter(|pause| pause.epoch == epoch);
+        let failures = before.map_or(0, |pause| pause.failures.saturating_add(1));
         match outcome {
             Followed::Took | Followed::Cut | Followed::Dropped | Followed::Quarantined => {
                 self.pauses.remove(&key);
@@ -244,12 +258,14 @@ impl Task<'_> {
             Followed::Refused(code) => {
                 warn!(topic = %key.0, partition = %key.1, leader = %self.source.leader(), %code, "leader refuses a follower");
             }
-            Followed::Failed(error) => {
+            // Told once, and then for as long as it lasts by the partition's lag.
+            Followed::Failed(error) if failures == 0 => {
                 error!(topic = %key.0, partition = %key.1, leader = %self.source.leader(), %error, "records of the leader cannot be taken in");
             }
+            Followed::Failed(error) => {
+                debug!(topic = %key.0, partition = %key.1, %error, "records of the leader still cannot be taken in");
+            }
         }
-        let before = self.pauses.get(&key).filter(|pause| pause.epoch == epoch);
-        let failures = before.map_or(0, |pause| pause.failures.saturating_add(1));
         let pause = Pause {
             epoch,
             failures,

@@ -80,10 +80,11 @@ impl Follower {
         leader_end: Offset,
         now: Moment,
     ) {
-        let is_new_life = self
-            .progress
-            .is_some_and(|before| before.broker_epoch != progress.broker_epoch);
-        if is_new_life {
+        // Another life of its broker, or a log that was begun anew: what it had does not count any more.
+        let is_another = self.progress.is_some_and(|before| {
+            before.broker_epoch != progress.broker_epoch || before.log_end > progress.log_end
+        });
+        if is_another {
             self.last_caught_up = None;
             self.mark = None;
         }

@@ -185,8 +185,8 @@ impl PartitionLeader {
                 self.set_step(Step::ToSend);
             }
         }
-        self.propose();
         self.advance();
+        self.propose();
         self.check();
     }
 
@@ -213,10 +213,11 @@ impl PartitionLeader {
                 }
             }
             self.recovering = view.recovering;
+            self.is_held = false;
             self.commit_isr(view.partition_epoch, view.isr.clone());
         }
-        self.propose();
         self.advance();
+        self.propose();
         self.check();
     }
 
@@ -242,8 +243,8 @@ impl PartitionLeader {
         }
         self.is_held = false;
         self.shrink();
-        self.propose();
         self.advance();
+        self.propose();
         self.check();
     }
 
@@ -262,7 +263,6 @@ impl PartitionLeader {
         self.partition_epoch = partition_epoch;
         self.isr = isr;
         self.pending = None;
-        self.is_held = false;
     }
 
     /// The proposal was refused for good. If an earlier copy of it may still be under way, only another

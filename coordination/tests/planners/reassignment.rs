@@ -38,7 +38,7 @@ fn a_wish_is_checked() {
     assert_eq!(target.replicas, nodes(&[3, 2]));
     assert_eq!(target.topic_id, cluster.image.topic("a").unwrap().id);
     assert!(check(&cluster, &[1, 2], Factor::Kept).is_ok());
-    assert!(check(&cluster, &[1, 2, 3], Factor::MayChange).is_ok());
+    assert!(check(&cluster, &[1, 2, 3], Factor::MayGrow).is_ok());
 
     let refused = |cluster: &Cluster, replicas: &[u32]| {
         let error = check(cluster, replicas, Factor::Kept).unwrap_err();
@@ -49,13 +49,15 @@ fn a_wish_is_checked() {
         refused(&cluster, &[1, 2, 3]),
         (
             ErrorCode::InvalidReplicationFactor,
-            "the partition has 2 replicas, not 3".to_owned()
+            "partitions of topic a have 2 replicas, not 3".to_owned()
         )
     );
     assert_eq!(
         refused(&cluster, &[]).0,
         ErrorCode::InvalidReplicationFactor
     );
+    let fewer = check(&cluster, &[1], Factor::MayGrow).unwrap_err();
+    assert_eq!(fewer.code(), ErrorCode::InvalidReplicationFactor);
     assert_eq!(refused(&cluster, &[3, 3]).0, ErrorCode::InvalidRequest);
     assert_eq!(refused(&cluster, &[1, 9]).0, ErrorCode::UnknownNode);
     cluster.set(3, DRAINING);
