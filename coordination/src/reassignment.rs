@@ -46,10 +46,11 @@ pub struct LeaderTarget {
 /// How many replicas a partition may have after a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Factor {
-    /// As many as the topic wants.
-    Kept,
-    /// That or more. Fewer are never asked for: healing would add what is missing.
+    /// As many as its topic wants, or more. Fewer are not for an operator to ask for: healing would add
+    /// what is missing.
     MayGrow,
+    /// Any number: healing goes on with what there is room for.
+    MayChange,
 }
 
 /// Why replicas cannot be what is asked for.
@@ -96,7 +97,7 @@ pub enum ReassignmentError {
         /// The node.
         node: NodeId,
     },
-    /// Fewer replicas than the topic wants, or more although that was not said in so many words.
+    /// Fewer replicas than the topic wants.
     #[error("partitions of topic {topic} have {factor} replicas, not {wanted}")]
     Factor {
         /// The topic.
@@ -172,8 +173,7 @@ pub fn check_target(
         }
     }
     let wanted = replicas.len();
-    let has_more = wanted > usize::from(found.replicas);
-    if wanted < usize::from(found.replicas) || (has_more && factor == Factor::Kept) {
+    if wanted < usize::from(found.replicas) && factor == Factor::MayGrow {
         return Err(ReassignmentError::Factor {
             topic: found.name.clone(),
             factor: found.replicas,
@@ -189,8 +189,23 @@ pub fn check_target(
     })
 }
 
+/// Whether replicas of the partition are being moved.
+#[must_use]
+pub fn is_moving(partition: &PartitionImage) -> bool {
+    !partition.adding.is_empty() || !partition.removing.is_empty()
+}
+
+/// The replicas that the partition has once the move under way, if any, has ended.
+pub fn target_of(partition: &PartitionImage) -> impl Iterator<Item = NodeId> + '_ {
+    partition
+        .replicas
+        .iter()
+        .copied()
+        .filter(|node| !partition.removing.contains(node))
+}
+
 /// The replicas that the partition had before the move under way, if any.
-pub(crate) fn origin_of(partition: &PartitionImage) -> impl Iterator<Item = NodeId> + '_ {
+pub fn origin_of(partition: &PartitionImage) -> impl Iterator<Item = NodeId> + '_ {
     partition
         .replicas
         .iter()
@@ -208,7 +223,7 @@ pub fn forget_ended(begun: &mut MovesBegun, image: &ClusterImage) {
         image
             .topic_by_id(*topic)
             .and_then(|topic| topic.partition(*partition))
-            .is_some_and(PartitionImage::is_moving)
+            .is_some_and(is_moving)
     });
 }
 
@@ -237,13 +252,13 @@ pub struct MoveProgress {
 #[must_use]
 pub fn under_way(image: &ClusterImage, begun: &MovesBegun) -> Vec<MoveProgress> {
     partitions_of(image)
-        .filter(|(_, _, now)| now.is_moving())
+        .filter(|(_, _, now)| is_moving(now))
         .map(|(topic, partition, now)| MoveProgress {
             topic: topic.name.clone(),
             topic_id: topic.id,
             partition,
             from: origin_of(now).collect(),
-            to: now.target(),
+            to: target_of(now).collect(),
             catching_up: now
                 .adding
                 .iter()

@@ -128,7 +128,7 @@ fn targets_that_make_no_sense_are_refused_one_by_one() {
     let bad = [
         (wanted("a", Some(&[])), ErrorCode::InvalidReplicationFactor),
         (wanted("a", Some(&[1, 1])), ErrorCode::InvalidRequest),
-        (wanted("a", Some(&[3])), ErrorCode::InvalidRequest),
+        (wanted("a", Some(&[3])), ErrorCode::InvalidReplicationFactor),
         (wanted("a", Some(&[1, 9])), ErrorCode::UnknownNode),
         (wanted("a", None), ErrorCode::PreconditionFailed),
         (wanted("x", Some(&[1])), ErrorCode::UnknownTopicOrPartition),
