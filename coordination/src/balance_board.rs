@@ -12,7 +12,7 @@ use crate::cluster_image::{ClusterImage, TopicImage};
 use crate::failure_domains::FailureDomains;
 use crate::leader_spread::{LeaderCounts, even_out};
 use crate::node_loads::NodeLoads;
-use crate::reassignment::{is_moving, partitions_of, target_of};
+use crate::reassignment::partitions_of;
 use crate::replica_sizes::ReplicaSizes;
 
 /// All nodes and partitions, as indices. Only brokers that are up and not drained are `open`, and only
@@ -97,8 +97,11 @@ impl<'a> Board<'a> {
             while board.topics[topic].id != owner.id {
                 topic += 1;
             }
-            let replicas: Vec<Option<usize>> =
-                target_of(now).map(|node| board.index(node)).collect();
+            let replicas: Vec<Option<usize>> = now
+                .target()
+                .into_iter()
+                .map(|node| board.index(node))
+                .collect();
             for (position, node) in replicas.iter().enumerate() {
                 if let Some(node) = *node {
                     board.nodes[node].replicas += 1;
@@ -112,7 +115,7 @@ impl<'a> Board<'a> {
                 .collect();
             if let Some(replicas) = open
                 && now.leader.is_some()
-                && !is_moving(now)
+                && !now.is_moving()
             {
                 board.add(Partition {
                     topic,

@@ -628,6 +628,19 @@ impl TopicImage {
 }
 
 impl PartitionImage {
+    /// Whether replicas of the partition are being moved.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+
+    /// The replicas that the partition has once the move under way, if any, has ended.
+    #[must_use]
+    pub fn target(&self) -> Vec<NodeId> {
+        let stays = |node: &&NodeId| !self.removing.contains(node);
+        self.replicas.iter().filter(stays).copied().collect()
+    }
+
     /// The record that makes the partition what it is here.
     #[must_use]
     pub fn record(&self, topic_id: TopicId, partition: PartitionId) -> MetadataRecord {

@@ -15,7 +15,7 @@ use crate::node_loads::NodeLoads;
 use crate::outage::outage;
 use crate::placement::{Spread, candidates};
 use crate::reassignment::{
-    LeaderTarget, MovesBegun, ReplicaTarget, moves_in_flight, origin_of, partitions_of, target_of,
+    LeaderTarget, MovesBegun, ReplicaTarget, moves_in_flight, origin_of, partitions_of,
 };
 use crate::replica_sizes::ReplicaSizes;
 
@@ -227,7 +227,7 @@ impl<'a> Need<'a> {
         partition: PartitionId,
         now: &'a PartitionImage,
     ) -> Option<Self> {
-        let target: Vec<NodeId> = target_of(now).collect();
+        let target = now.target();
         let missing = usize::from(topic.replicas).saturating_sub(target.len());
         let mut reason = if missing > 0 {
             MoveReason::Heal

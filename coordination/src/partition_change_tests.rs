@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::reassignment::is_moving;
 
 fn node(id: u32) -> NodeId {
     NodeId::new(id)
@@ -223,20 +222,20 @@ fn a_move_ends_when_everything_added_and_enough_of_the_target_is_in_sync() {
             .unwrap()
     };
     let one_more = change(&[1, 2, 3], 1, &all);
-    assert!(is_moving(&one_more));
+    assert!(one_more.is_moving());
     assert_eq!(epochs(&one_more), (8, 5));
-    assert!(is_moving(&change(&[1, 3, 4], 3, &all)), "1 still counts");
+    assert!(change(&[1, 3, 4], 3, &all).is_moving(), "1 still counts");
 
     let done = change(&[1, 3, 4], 2, &all);
     assert_eq!(done.replicas, nodes(&[3, 4, 2]));
     assert_eq!(done.isr, nodes(&[3, 4]));
-    assert!(!is_moving(&done) && done.elr.is_empty());
+    assert!(!done.is_moving() && done.elr.is_empty());
     assert_eq!(done.leader, Some(node(3)), "1 led");
     assert_eq!(epochs(&done), (8, 6));
 
     let only_leaving = active(&[1]).with_leaving(node(3)).with_leaving(node(4));
     assert!(
-        is_moving(&change(&[1, 3, 4], 2, &only_leaving)),
+        change(&[1, 3, 4], 2, &only_leaving).is_moving(),
         "nobody of the target could lead"
     );
 }

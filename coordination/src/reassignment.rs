@@ -189,21 +189,6 @@ pub fn check_target(
     })
 }
 
-/// Whether replicas of the partition are being moved.
-#[must_use]
-pub fn is_moving(partition: &PartitionImage) -> bool {
-    !partition.adding.is_empty() || !partition.removing.is_empty()
-}
-
-/// The replicas that the partition has once the move under way, if any, has ended.
-pub fn target_of(partition: &PartitionImage) -> impl Iterator<Item = NodeId> + '_ {
-    partition
-        .replicas
-        .iter()
-        .copied()
-        .filter(|node| !partition.removing.contains(node))
-}
-
 /// The replicas that the partition had before the move under way, if any.
 pub fn origin_of(partition: &PartitionImage) -> impl Iterator<Item = NodeId> + '_ {
     partition
@@ -223,7 +208,7 @@ pub fn forget_ended(begun: &mut MovesBegun, image: &ClusterImage) {
         image
             .topic_by_id(*topic)
             .and_then(|topic| topic.partition(*partition))
-            .is_some_and(is_moving)
+            .is_some_and(PartitionImage::is_moving)
     });
 }
 
@@ -252,13 +237,13 @@ pub struct MoveProgress {
 #[must_use]
 pub fn under_way(image: &ClusterImage, begun: &MovesBegun) -> Vec<MoveProgress> {
     partitions_of(image)
-        .filter(|(_, _, now)| is_moving(now))
+        .filter(|(_, _, now)| now.is_moving())
         .map(|(topic, partition, now)| MoveProgress {
             topic: topic.name.clone(),
             topic_id: topic.id,
             partition,
             from: origin_of(now).collect(),
-            to: target_of(now).collect(),
+            to: now.target(),
             catching_up: now
                 .adding
                 .iter()

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use highwater_protocol::messages::TopicPartition;
 
 use super::super::*;
-use crate::reassignment::is_moving;
 
 fn change(
     mut request: AlterPartitionRequest,
@@ -176,7 +175,7 @@ fn the_proposal_that_completes_a_move_ends_it() {
     assert_eq!((answer.leader, answer.isr), (Some(node(3)), nodes(&[3, 2])));
     let partition = cluster.partition("a");
     assert_eq!(partition.replicas, nodes(&[3, 2]));
-    assert!(!is_moving(partition));
+    assert!(!partition.is_moving());
 }
 
 #[test]

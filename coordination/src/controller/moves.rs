@@ -10,7 +10,7 @@ use highwater_protocol::metadata_record::MetadataRecord;
 
 use crate::cluster_image::{ClusterImage, PartitionImage, TopicImage};
 use crate::partition_change::{PartitionChange, Standings};
-use crate::reassignment::{Factor, check_target, is_moving, origin_of, target_of};
+use crate::reassignment::{Factor, check_target, origin_of};
 
 use super::{ControllerError, Decision, partition_of, topic, topic_by_id};
 
@@ -136,7 +136,7 @@ fn with_target(
             reason: "fewer replicas than min.insync.replicas could never commit anything",
         });
     }
-    if target_of(now).eq(target.iter().copied()) {
+    if now.target() == target {
         return Ok(None);
     }
     let old = before_move(topic, index, now, |added| target.contains(added))?;
@@ -155,7 +155,7 @@ fn without_move(
     index: PartitionId,
     now: &PartitionImage,
 ) -> Result<Option<PartitionImage>, ControllerError> {
-    if !is_moving(now) {
+    if !now.is_moving() {
         return Err(ControllerError::NoMove {
             name: topic.name.clone(),
             partition: index,

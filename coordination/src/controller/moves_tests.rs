@@ -4,7 +4,6 @@ use highwater_protocol::messages::ReplicaMove;
 
 use super::super::test_cluster::{TestCluster, node, nodes};
 use super::super::*;
-use crate::reassignment::is_moving;
 
 const ZERO: PartitionId = PartitionId::ZERO;
 
@@ -23,7 +22,7 @@ fn a_move_grows_first_and_shrinks_when_the_new_replicas_are_in_sync() {
     assert!(again.records.is_empty());
 
     cluster.alter("a", &[1, 2, 3]);
-    assert!(is_moving(cluster.partition("a")));
+    assert!(cluster.partition("a").is_moving());
     cluster.alter("a", &[1, 3, 4]);
     let done = cluster.partition("a");
     assert_eq!((&done.replicas, &done.isr), (&target, &target));
@@ -65,7 +64,7 @@ fn a_move_is_given_up_unless_its_replicas_are_needed() {
         (&back.replicas, &back.isr),
         (&nodes(&[1, 2]), &nodes(&[1, 2]))
     );
-    assert!(!is_moving(back) && back.leader_epoch > before);
+    assert!(!back.is_moving() && back.leader_epoch > before);
 
     cluster.apply(set_replicas(&cluster.image, id, ZERO, &nodes(&[3, 4])));
     cluster.alter("a", &[1, 2, 3]);
