@@ -121,7 +121,8 @@ impl Heartbeats {
 
     /// This life is over: no heartbeat is sent any more.
     pub(crate) fn end(&self) {
-        self.standing.send_modify(|standing| standing.is_over = true);
+        self.standing
+            .send_modify(|standing| standing.is_over = true);
         self.nudge.notify_one();
     }
 

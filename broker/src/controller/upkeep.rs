@@ -393,7 +393,9 @@ impl Controller {
                 .safe_mode
                 .as_ref()
                 .is_some_and(|safe_mode| safe_mode.reason().is_some());
-            if is_held || upkeep.balancing.is_some() {
+            // With a broker missing, the shares of those that are there would not be the right ones.
+            let is_incomplete = !upkeep.last_healing.absent.is_empty();
+            if is_held || is_incomplete || upkeep.balancing.is_some() {
                 return;
             }
             let added: Vec<NodeId> = image
