@@ -6,12 +6,12 @@
 //! - `formation` a first start, `joining` and `cluster_tasks` taking a place in the cluster, `life`
 //!   registration and heartbeats, `lease` what they are for
 //! - `listener` → `network_thread` → `connection` → `api`: the way of a request
-//! - `partition`, `partitions`, `progress`: what requests act on and wait for
+//! - `partition`, `partitions`, `progress`: what requests act on and wait for; `producer_ids`
 //! - `replication`, `replica_fetcher`, `isr_proposer`: following leaders, and who is in sync
 //! - `quorum` the metadata log, by Raft; `controller` decides while this broker leads it,
 //!   `controller_client` finds it; `metadata` and `reconcile` what images mean here
 //! - `peers`, `addresses` connections to the other brokers
-//! - `admission` bounded memory; `housekeeping` timers; `clock` the only clock
+//! - `admission` bounded memory; `housekeeping` timers; `scrubber` looks for damage; `clock` the only clock
 //! - `admin` the HTTP endpoint; `metrics` what it counts
 //!
 //! Run one with `Broker::start`, or in a test with `EmbeddedBroker::start`.
@@ -54,6 +54,7 @@ mod readiness;
 mod reconcile;
 mod replica_fetcher;
 mod replication;
+mod scrubber;
 mod server;
 mod shared;
 mod topic_settings;

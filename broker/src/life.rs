@@ -119,6 +119,13 @@ impl Heartbeats {
         self.nudge.notify_one();
     }
 
+    /// This life is over: no heartbeat is sent any more.
+    pub(crate) fn end(&self) {
+        self.standing
+            .send_modify(|standing| standing.is_over = true);
+        self.nudge.notify_one();
+    }
+
     /// What the controller last answered.
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
@@ -128,7 +135,8 @@ impl Heartbeats {
     pub(crate) async fn run(&self, shared: Arc<Shared>, client: Arc<ControllerClient>) {
         let interval = shared.config.cluster.heartbeat_interval;
         let mut was_fenced = None;
-        loop {
+        let mut reported: Option<Instant> = None;
+        while !self.standing.borrow().is_over {
             let sent = BootTime::now();
             let request = self.request(&shared);
             // An answer that comes later than this renews nothing worth having.
@@ -136,6 +144,7 @@ impl Heartbeats {
             match client.call(request, timeout).await {
                 Ok(answer) => {
                     self.renew(&shared, sent, &answer);
+                    reported = None;
                     if was_fenced != Some(answer.fenced) {
                         was_fenced = Some(answer.fenced);
                         info!(
@@ -145,8 +154,12 @@ impl Heartbeats {
                     }
                 }
                 Err(refusal) => {
-                    if self.failed(&refusal) {
+                    if self.is_over(&refusal) {
                         return;
+                    }
+                    if reported.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
+                        reported = Some(Instant::now());
+                        warn!(code = %refusal.code, reason = refusal.message, "no heartbeat was answered");
                     }
                 }
             }
@@ -193,7 +206,7 @@ impl Heartbeats {
     }
 
     /// Whether there is no point in going on.
-    fn failed(&self, refusal: &Refusal) -> bool {
+    fn is_over(&self, refusal: &Refusal) -> bool {
         let is_over = matches!(
             refusal.code,
             ErrorCode::StaleBrokerEpoch | ErrorCode::UnknownNode | ErrorCode::NodeRefused
@@ -206,8 +219,6 @@ impl Heartbeats {
             );
             self.standing
                 .send_modify(|standing| standing.is_over = true);
-        } else {
-            warn!(code = %refusal.code, reason = refusal.message, "no heartbeat was answered");
         }
         is_over
     }

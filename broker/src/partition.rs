@@ -36,6 +36,8 @@ use crate::dirty_keys::DirtyKeys;
 use crate::partitions::Key;
 use crate::progress::{Progress, Watch};
 
+#[cfg(test)]
+mod duplicate_tests;
 mod follow;
 #[cfg(test)]
 pub(crate) mod test_replica;

@@ -4,7 +4,7 @@
 //! - `log_store`, `log_writer`, `state_files`: the log, the vote
 //! - `state_machine`, `snapshot_file`: the image that committed entries amount to
 //! - `network`: messages to the other nodes; `elections`: when this node stands
-//! - `leadership`: whether this node may decide; `members`: who votes and who learns
+//! - `proposals`: changes; `leadership`: whether this node may decide; `members`: who votes and who learns
 //!
 //! Every broker runs a node: some vote, the others only learn. A single broker is a quorum of one.
 
@@ -15,6 +15,7 @@ mod log_store;
 mod log_writer;
 mod members;
 mod network;
+mod proposals;
 mod snapshot_file;
 mod state_files;
 mod state_machine;
@@ -28,33 +29,33 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_coordination::cluster_image::ClusterImage;
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{ClusterId, NodeId};
 use highwater_protocol::messages::{
     RaftAppendOutcome, RaftAppendRequest, RaftAppendResponse, RaftBallot, RaftProbeRequest,
-    RaftProbeResponse, RaftRecords, RaftSnapshotRequest, RaftSnapshotResponse, RaftVoteRequest,
+    RaftProbeResponse, RaftSnapshotRequest, RaftSnapshotResponse, RaftVoteRequest,
     RaftVoteResponse,
 };
-use highwater_protocol::metadata_record::MetadataRecord;
 use highwater_storage::Engine;
 use openraft::SnapshotPolicy;
-use openraft::error::{CheckIsLeaderError, InitializeError, RaftError};
-use tokio::sync::watch;
+use openraft::error::{InitializeError, RaftError};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::partitions::Refusal;
 use crate::peers::Peers;
-use elections::{Elections, Heard, is_alone};
+use elections::{Elections, Heard};
 pub(crate) use error::{ProposeError, QuorumError};
 use leadership::Watcher;
 use log_store::LogStore;
 pub(crate) use log_store::{raft_log_options, raft_partition};
 use network::Network;
+use proposals::Doubts;
 pub(crate) use state_machine::Applied;
 use state_machine::StateMachine;
-use types::{Member, Metrics, Outcome, Raft, node_id, raft_id};
+use types::{Member, Metrics, Raft, node_id, raft_id};
 
 /// Entries between two snapshots.
 pub(crate) const SNAPSHOT_ENTRIES: u64 = 5_000;
@@ -71,11 +72,8 @@ const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// No snapshot is larger: what arrives behind it is refused.
 const SNAPSHOT_BYTES_MAX: u64 = 16 << 30;
 
-/// Most bytes of the records of one entry: with room to spare below the frame limit.
-const ENTRY_BYTES_MAX: usize = 32 << 20;
-
-/// A change that is not committed after so many election timeouts is in doubt.
-const PROPOSE_TIMEOUTS: u32 = 10;
+/// Messages with entries that are taken on at a time.
+const APPENDS_MAX: usize = 8;
 
 /// What the node of a quorum is made of.
 #[derive(Debug)]
@@ -105,7 +103,12 @@ pub(crate) struct Quorum {
     leadership: watch::Receiver<Option<u64>>,
     failure: watch::Receiver<Option<Arc<str>>>,
     heard: Arc<Heard>,
+    doubts: Doubts,
+    /// Bounds what waits for the disk: a leader sends anew what is not answered in time.
+    appends: Arc<Semaphore>,
     election_timeout: Duration,
+    /// The one that it was started on.
+    runtime: Handle,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -126,14 +129,14 @@ impl Quorum {
     /// The log, the vote or the snapshot is damaged or missing; the disk fails.
     pub(crate) async fn start(options: QuorumOptions) -> Result<Arc<Self>, QuorumError> {
         let config = raft_config(&options)?;
+        let me = options.node;
         let (engine, dir) = (Arc::clone(&options.engine), options.dir.clone());
-        let opened = tokio::task::spawn_blocking(move || open(&engine, &dir));
+        let opened = tokio::task::spawn_blocking(move || open(&engine, &dir, me));
         let (log, machine) = opened.await.map_err(std::io::Error::other)??;
         let applied = machine.watch();
         let network = Network {
             peers: Arc::clone(&options.peers),
         };
-        let me = options.node;
         let raft = Raft::new(raft_id(me), Arc::new(config), network, log.clone(), machine);
         let raft = raft.await.map_err(stopped)?;
         let (leadership, leads) = watch::channel(None);
@@ -146,7 +149,10 @@ impl Quorum {
             leadership: leads,
             failure: failed,
             heard: Arc::default(),
+            doubts: Doubts::default(),
+            appends: Arc::new(Semaphore::new(APPENDS_MAX)),
             election_timeout: options.election_timeout,
+            runtime: Handle::current(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
@@ -156,6 +162,7 @@ impl Quorum {
                 raft: raft.clone(),
                 log,
                 election_timeout: options.election_timeout,
+                doubts: quorum.doubts.watch(),
                 leadership,
                 failure,
                 stop: quorum.stop.clone(),
@@ -221,8 +228,8 @@ impl Quorum {
         (leader == self.me || self.heard.within(lately) == Some(leader)).then_some(leader)
     }
 
-    /// Some(term) while this node leads, has applied the first entry of its own term and has had an
-    /// answer of a quorum lately.
+    /// Some(term) while this node leads and may decide: it has applied the first entry of its own term,
+    /// has had an answer of a quorum lately, and knows what became of everything that it proposed.
     pub(crate) fn watch_leadership(&self) -> watch::Receiver<Option<u64>> {
         self.leadership.clone()
     }
@@ -230,77 +237,6 @@ impl Quorum {
     /// Why the node stopped by itself, if it did: the broker must not serve metadata any more.
     pub(crate) fn watch_failure(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.failure.clone()
-    }
-
-    /// Proposes records that were decided on the applied image in this term, and waits until they are
-    /// applied on this node. Returns the index of their entry.
-    ///
-    /// # Errors
-    /// [`ProposeError`]; after [`ProposeError::Unknown`] they may still be applied, on this node or by
-    /// the next leader.
-    pub(crate) async fn propose(
-        &self,
-        term: u64,
-        records: &[MetadataRecord],
-    ) -> Result<u64, ProposeError> {
-        if *self.leadership.borrow() != Some(term) {
-            return Err(self.not_leader());
-        }
-        let mut image = ClusterImage::clone(&self.applied().image);
-        for record in records {
-            image
-                .apply(record)
-                .map_err(|error| ProposeError::Contradiction(error.to_string()))?;
-        }
-        let entry = RaftRecords {
-            decided_in: term,
-            records: records.iter().map(MetadataRecord::encode).collect(),
-        };
-        let bytes = entry.records.iter().map(|record| record.len() + 4).sum();
-        if bytes > ENTRY_BYTES_MAX {
-            return Err(ProposeError::TooLarge {
-                bytes,
-                bytes_max: ENTRY_BYTES_MAX,
-            });
-        }
-        self.write(entry).await
-    }
-
-    async fn write(&self, entry: RaftRecords) -> Result<u64, ProposeError> {
-        let limit = self.election_timeout * PROPOSE_TIMEOUTS;
-        let written = tokio::time::timeout(limit, self.raft.client_write(entry)).await;
-        // Also the answer that another node leads: the entry may be in the log by then.
-        let written = written
-            .map_err(|_| ProposeError::Unknown("it took too long".to_owned()))?
-            .map_err(|error| ProposeError::Unknown(error.to_string()))?;
-        match written.data {
-            Outcome::Applied => Ok(written.log_id.index),
-            Outcome::OtherTerm(_) => Err(ProposeError::NotApplied),
-            Outcome::Contradiction(reason) => Err(ProposeError::Contradiction(reason)),
-        }
-    }
-
-    /// Makes sure that this node led at some time after the call began, and that everything that was
-    /// committed by then is applied (ReadIndex).
-    ///
-    /// # Errors
-    /// [`ProposeError::NotLeader`], or [`ProposeError::Unknown`] when no quorum answers in time.
-    pub(crate) async fn confirm_leadership(&self) -> Result<(), ProposeError> {
-        let confirm = async {
-            loop {
-                match self.raft.ensure_linearizable().await {
-                    Ok(_) => return Ok(()),
-                    // One round may be lost: it has only a heartbeat's time.
-                    Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {
-                        tokio::time::sleep(self.election_timeout / 50).await;
-                    }
-                    Err(_) => return Err(self.not_leader()),
-                }
-            }
-        };
-        tokio::time::timeout(self.election_timeout, confirm)
-            .await
-            .unwrap_or_else(|_| Err(ProposeError::Unknown("no quorum answers".to_owned())))
     }
 
     /// Entries or a heartbeat of the leader.
@@ -316,7 +252,19 @@ impl Quorum {
             code: ErrorCode::MalformedRequest,
             message: error.to_string(),
         })?;
-        let answer = self.raft.append_entries(request).await.map_err(refusal)?;
+        let Ok(turn) = Arc::clone(&self.appends).try_acquire_owned() else {
+            return Err(Refusal {
+                code: ErrorCode::Busy,
+                message: "entries that came before still wait for the disk".to_owned(),
+            });
+        };
+        // The turn is over when the entries are stored, even when nobody waits for the answer.
+        let raft = self.raft.clone();
+        let append = self.runtime.spawn(async move {
+            let _turn = turn;
+            raft.append_entries(request).await
+        });
+        let answer = append.await.map_err(refusal)?.map_err(refusal)?;
         let response = wire::append_answer_out(&answer);
         if response.outcome != RaftAppendOutcome::HigherBallot {
             self.heard.note(leader);
@@ -422,13 +370,14 @@ impl Quorum {
 fn open(
     engine: &Arc<Engine>,
     dir: &std::path::Path,
+    me: NodeId,
 ) -> Result<(LogStore, StateMachine), QuorumError> {
     let disk = engine.disk();
     disk.create_dir_all(dir)?;
     if let Some(parent) = dir.parent() {
         disk.sync_dir(parent)?;
     }
-    let log = LogStore::open(engine, dir)?;
+    let log = LogStore::open(engine, dir, me)?;
     let machine = StateMachine::open(dir, log.purged())?;
     Ok((log, machine))
 }

@@ -44,6 +44,7 @@ use crate::listener;
 use crate::metrics::Metrics;
 use crate::network_thread::NetworkThread;
 use crate::readiness::{Phase, Readiness};
+use crate::scrubber;
 use crate::shared::Shared;
 
 /// Why a broker did not start.
@@ -120,6 +121,9 @@ pub enum ShutdownError {
     #[error("the broker ended with a panic; the log has the details")]
     Panicked,
 }
+
+/// A stop waits for a new controller as long as so many elections may take.
+const ELECTIONS_AWAITED: u32 = 4;
 
 /// How a broker is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -312,7 +316,8 @@ struct Control {
     shared: Arc<Shared>,
     stop_network: CancellationToken,
     acceptor: tokio::task::JoinHandle<Vec<NetworkThread>>,
-    housekeeping: Option<tokio::task::JoinHandle<()>>,
+    /// Housekeeping and scrubbing.
+    chores: Vec<tokio::task::JoinHandle<()>>,
     cluster: ClusterTasks,
     admin: Option<admin::AdminServer>,
 }
@@ -373,12 +378,15 @@ impl Control {
             shared: Arc::clone(&shared),
             stop_network,
             acceptor,
-            housekeeping: None,
+            chores: Vec::new(),
             cluster: joined.tasks,
             admin,
         });
         control.cluster.take_part(&shared).await?;
-        control.housekeeping = Some(tokio::spawn(housekeeping::run(Arc::clone(&shared))));
+        control.chores = vec![
+            tokio::spawn(housekeeping::run(Arc::clone(&shared))),
+            tokio::spawn(scrubber::run(Arc::clone(&shared))),
+        ];
         shared.readiness.set(Phase::Serving);
         info!(
             node = %shared.node_id, cluster = %shared.cluster_id, %address,
@@ -399,7 +407,7 @@ impl Control {
             shared,
             stop_network,
             acceptor,
-            housekeeping,
+            chores,
             cluster,
             admin,
         } = self;
@@ -411,8 +419,8 @@ impl Control {
         if ending == Ending::Orderly {
             drain(&shared).await;
         }
-        if let Some(housekeeping) = housekeeping {
-            housekeeping.abort();
+        for chore in chores {
+            chore.abort();
         }
         cluster.stop(&shared).await;
         stop_network.cancel();
@@ -449,18 +457,29 @@ impl Control {
     }
 }
 
-/// Lets others take over what this broker leads, up to the configured time.
+/// Lets others take over what this broker leads, up to the configured time. Without a controller nobody
+/// can: once an election has had its time, this broker stops all the same.
 async fn hand_over(shared: &Shared) {
+    let nobody_answers = shared.config.cluster.election_timeout * ELECTIONS_AWAITED;
     shared.heartbeats.wish(Wish::Stop);
     let mut standing = shared.heartbeats.standing();
-    let done = standing.wait_for(|standing| standing.may_shut_down || standing.is_over);
-    if tokio::time::timeout(shared.config.shutdown_timeout, done)
-        .await
-        .is_err()
-    {
+    let done = async {
+        loop {
+            let now = *standing.borrow_and_update();
+            if now.may_shut_down || now.is_over {
+                return true;
+            }
+            match tokio::time::timeout(nobody_answers, standing.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
+    };
+    let done = tokio::time::timeout(shared.config.shutdown_timeout, done).await;
+    if !matches!(done, Ok(true)) {
         warn!(
-            "the controller did not give this broker's partitions to others in time (shutdown.timeout); \
-             they do so when its session ends"
+            "the controller did not give this broker's partitions to others in time; it does so when \
+             this broker's session ends"
         );
     }
 }

@@ -9,9 +9,7 @@ use crate::balance_board::Board;
 use crate::cluster_image::ClusterImage;
 use crate::node_loads::NodeLoads;
 use crate::placement::candidates;
-use crate::reassignment::{
-    LeaderTarget, ReplicaTarget, is_moving, moves_in_flight, partitions_of, target_of,
-};
+use crate::reassignment::{LeaderTarget, ReplicaTarget, moves_in_flight, partitions_of};
 
 /// Partitions whose replicas only change their order, begun in one wave at most: nothing is copied.
 pub const REORDERS_PER_WAVE_MAX: usize = 1000;
@@ -97,12 +95,12 @@ pub fn next_wave(plan: &BalancePlan, image: &ClusterImage, moves_max: usize) -> 
         let target = &one.target;
         let Some(now) = image
             .topic_by_id(target.topic_id)
-            .and_then(|topic| topic.partitions.get(target.partition.get() as usize))
+            .and_then(|topic| topic.partition(target.partition))
         else {
             continue;
         };
-        if is_moving(now) {
-            wave.under_way += usize::from(target_of(now).eq(target.replicas.iter().copied()));
+        if now.is_moving() {
+            wave.under_way += usize::from(now.target() == target.replicas);
             continue;
         }
         let can_go = |node: &NodeId| now.replicas.contains(node) || open.contains(node);
@@ -150,7 +148,7 @@ pub fn preferred_leaders(
             let to = *now.replicas.first()?;
             let from = now.leader?;
             let can_lead =
-                from != to && now.isr.contains(&to) && open.contains(&to) && !is_moving(now);
+                from != to && now.isr.contains(&to) && open.contains(&to) && !now.is_moving();
             can_lead.then(|| LeaderTarget {
                 topic: topic.name.clone(),
                 topic_id: topic.id,

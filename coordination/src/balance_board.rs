@@ -12,7 +12,7 @@ use crate::cluster_image::{ClusterImage, TopicImage};
 use crate::failure_domains::FailureDomains;
 use crate::leader_spread::{LeaderCounts, even_out};
 use crate::node_loads::NodeLoads;
-use crate::reassignment::{is_moving, partitions_of, target_of};
+use crate::reassignment::partitions_of;
 use crate::replica_sizes::ReplicaSizes;
 
 /// All nodes and partitions, as indices. Only brokers that are up and not drained are `open`, and only
@@ -27,7 +27,13 @@ pub(crate) struct Board<'a> {
     of_topic: Vec<Vec<u32>>,
     /// Pairs (from, to) of nodes for which it is known that no partition can go.
     closed: Vec<bool>,
+    /// For each pair, after which partition the search goes on: those before it went already, or
+    /// could not, and are looked at last.
+    searched: Vec<usize>,
 }
+
+/// Partitions that are looked at for one that is led, or is not, once one is found that can go.
+const PREFERENCE_SEARCH_MAX: usize = 64;
 
 struct Node {
     id: NodeId,
@@ -82,6 +88,7 @@ impl<'a> Board<'a> {
             held: vec![BTreeMap::new(); nodes.len()],
             of_topic: vec![vec![0; nodes.len()]; image.topics().len()],
             closed: vec![false; nodes.len() * nodes.len()],
+            searched: vec![0; nodes.len() * nodes.len()],
             partitions: Vec::new(),
             nodes,
         };
@@ -90,8 +97,11 @@ impl<'a> Board<'a> {
             while board.topics[topic].id != owner.id {
                 topic += 1;
             }
-            let replicas: Vec<Option<usize>> =
-                target_of(now).map(|node| board.index(node)).collect();
+            let replicas: Vec<Option<usize>> = now
+                .target()
+                .into_iter()
+                .map(|node| board.index(node))
+                .collect();
             for (position, node) in replicas.iter().enumerate() {
                 if let Some(node) = *node {
                     board.nodes[node].replicas += 1;
@@ -105,7 +115,7 @@ impl<'a> Board<'a> {
                 .collect();
             if let Some(replicas) = open
                 && now.leader.is_some()
-                && !is_moving(now)
+                && !now.is_moving()
             {
                 board.add(Partition {
                     topic,
@@ -142,9 +152,20 @@ impl<'a> Board<'a> {
             self.even_replicas();
             self.even_leaders();
             if !self.trade_leaders() {
-                return;
+                break;
             }
         }
+        debug_assert!(self.closed_ways_are_closed());
+    }
+
+    /// Whether no partition can go where it was noted that none can.
+    fn closed_ways_are_closed(&self) -> bool {
+        let nodes = self.nodes.len();
+        let goes = |from: usize, to: usize| {
+            let mut held = self.held[from].values().flatten();
+            held.any(|partition| self.can_go(*partition, from, to))
+        };
+        (0..nodes * nodes).all(|way| !self.closed[way] || !goes(way / nodes, way % nodes))
     }
 
     /// What is different from before.
@@ -269,22 +290,40 @@ impl<'a> Board<'a> {
             .max()
         {
             last = Some(next);
-            let mut fallback = None;
-            for partition in self.held[from].get(&next.1.0).into_iter().flatten() {
-                if self.can_go(*partition, from, to) {
-                    let is_led = self.partitions[*partition].replicas[0] == from;
-                    if is_led == with_lead {
-                        return Some(*partition);
-                    }
-                    fallback = fallback.or(Some(*partition));
-                }
-            }
-            if fallback.is_some() {
-                return fallback;
+            if let Some(partition) = self.find_of_topic(next.1.0, from, to, with_lead) {
+                let nodes = self.nodes.len();
+                self.searched[from * nodes + to] = partition;
+                return Some(partition);
             }
         }
         self.set_closed(from, to, true);
         None
+    }
+
+    fn find_of_topic(
+        &self,
+        topic: usize,
+        from: usize,
+        to: usize,
+        with_lead: bool,
+    ) -> Option<usize> {
+        let held = self.held[from].get(&topic)?;
+        let start = self.searched[from * self.nodes.len() + to];
+        let mut fallback = None;
+        let mut looked_at = 0;
+        for partition in held.range(start..).chain(held.range(..start)).copied() {
+            if self.can_go(partition, from, to) {
+                if (self.partitions[partition].replicas[0] == from) == with_lead {
+                    return Some(partition);
+                }
+                fallback = fallback.or(Some(partition));
+            }
+            looked_at += usize::from(fallback.is_some());
+            if looked_at > PREFERENCE_SEARCH_MAX {
+                break;
+            }
+        }
+        fallback
     }
 
     /// Moves replicas out of racks that hold two or more than another that could take one.

@@ -39,6 +39,8 @@ pub struct BrokerVitals {
     pub wants_shutdown: bool,
     /// Whether its session goes on.
     has_session: bool,
+    /// Position in the metadata log of what it was last relieved of, while it shuts down.
+    left_at: u64,
 }
 
 /// The sessions of all brokers.
@@ -76,12 +78,6 @@ impl BrokerRegistry {
                 self.brokers.insert(id, vitals);
             }
         }
-    }
-
-    /// When this node became the active controller; ms.
-    #[must_use]
-    pub fn activated_ms(&self) -> u64 {
-        self.activated_ms
     }
 
     /// A broker was registered: its session begins.
@@ -246,17 +242,22 @@ impl BrokerRegistry {
         self.brokers.iter().map(|(id, vitals)| (*id, vitals))
     }
 
-    /// Whether every active broker except `leaving` has applied the metadata log up to `index`, as far
-    /// as its heartbeats say: then nobody looks for a partition at `leaving` any more.
-    #[must_use]
-    pub fn have_applied(&self, image: &ClusterImage, leaving: NodeId, index: u64) -> bool {
+    /// Whether every active broker except `leaving` has applied everything that took something from it,
+    /// as far as heartbeats say: then nobody looks for a partition there any more, and it may stop.
+    /// `index`: position in the metadata log of what its last heartbeat changed; 0 if that was nothing.
+    pub fn have_applied(&mut self, image: &ClusterImage, leaving: NodeId, index: u64) -> bool {
+        let Some(vitals) = self.brokers.get_mut(&leaving) else {
+            return false;
+        };
+        vitals.left_at = vitals.left_at.max(index);
+        let left_at = vitals.left_at;
         image
             .brokers()
             .filter(|(id, broker)| *id != leaving && broker.is_active())
             .all(|(id, _)| {
                 self.brokers
                     .get(&id)
-                    .is_some_and(|vitals| vitals.metadata_index >= index)
+                    .is_some_and(|vitals| vitals.metadata_index >= left_at)
             })
     }
 
@@ -264,15 +265,6 @@ impl BrokerRegistry {
     #[must_use]
     pub fn mass_outage_until(&self, now_ms: u64) -> Option<u64> {
         self.mass_outage_until_ms.filter(|until| now_ms < *until)
-    }
-
-    /// Until when no data is moved and no preferred leader elected: one session timeout after this
-    /// controller became active, and after a mass outage. `None`: the picture has settled.
-    #[must_use]
-    pub fn safe_mode_until(&self, now_ms: u64, session_timeout_ms: u64) -> Option<u64> {
-        let settled = self.activated_ms.saturating_add(session_timeout_ms);
-        let start = (now_ms < settled).then_some(settled);
-        start.max(self.mass_outage_until(now_ms))
     }
 }
 
@@ -289,6 +281,7 @@ impl BrokerVitals {
             wants_fence: false,
             wants_shutdown: false,
             has_session: true,
+            left_at: 0,
         }
     }
 }

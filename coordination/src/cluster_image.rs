@@ -612,13 +612,6 @@ impl BrokerImage {
     }
 }
 
-fn without(list: &[NodeId], gone: &[NodeId]) -> Vec<NodeId> {
-    list.iter()
-        .copied()
-        .filter(|node| !gone.contains(node))
-        .collect()
-}
-
 impl TopicImage {
     /// A partition of it.
     #[must_use]
@@ -635,32 +628,17 @@ impl TopicImage {
 }
 
 impl PartitionImage {
-    /// Whether replicas are on their way in or out.
+    /// Whether replicas of the partition are being moved.
     #[must_use]
     pub fn is_moving(&self) -> bool {
         !self.adding.is_empty() || !self.removing.is_empty()
     }
 
-    /// The replicas that it has when its move is done; without a move, those that it has.
+    /// The replicas that the partition has once the move under way, if any, has ended.
     #[must_use]
     pub fn target(&self) -> Vec<NodeId> {
-        without(&self.replicas, &self.removing)
-    }
-
-    /// The replicas that it had before the move that is under way, if that may be given up: the replicas
-    /// that the move added are neither in sync nor eligible, or there are `isr_min` in-sync replicas
-    /// without them.
-    #[must_use]
-    pub fn without_move(&self, isr_min: u16) -> Option<Vec<NodeId>> {
-        let is_needed = self
-            .adding
-            .iter()
-            .any(|node| self.isr.contains(node) || self.elr.contains(node));
-        let remain = without(&self.isr, &self.adding).len();
-        if is_needed && remain < usize::from(isr_min.max(1)) {
-            return None;
-        }
-        Some(without(&self.replicas, &self.adding))
+        let stays = |node: &&NodeId| !self.removing.contains(node);
+        self.replicas.iter().filter(stays).copied().collect()
     }
 
     /// The record that makes the partition what it is here.

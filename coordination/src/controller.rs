@@ -135,4 +135,6 @@ fn broker_in_life(
 }
 
 #[cfg(test)]
+mod history_tests;
+#[cfg(test)]
 mod test_cluster;

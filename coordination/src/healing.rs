@@ -1,4 +1,5 @@
-//! Rebuilding replicas elsewhere: of nodes that are gone for too long, and of nodes that are drained.
+//! Rebuilding replicas elsewhere: of nodes that are gone for too long or were removed, and of nodes that
+//! are drained.
 //!
 //! A target names the new replicas only; the old one stays in the partition until the new one is in
 //! sync. A node that lives and whose log of a partition is damaged does not concern this: that log is
@@ -14,7 +15,7 @@ use crate::node_loads::NodeLoads;
 use crate::outage::outage;
 use crate::placement::{Spread, candidates};
 use crate::reassignment::{
-    LeaderTarget, MovesBegun, ReplicaTarget, moves_in_flight, origin_of, partitions_of, target_of,
+    LeaderTarget, MovesBegun, ReplicaTarget, moves_in_flight, origin_of, partitions_of,
 };
 use crate::replica_sizes::ReplicaSizes;
 
@@ -174,7 +175,7 @@ fn no_longer_needed(
         .filter(|((topic, partition), _)| {
             image
                 .topic_by_id(*topic)
-                .and_then(|topic| topic.partitions.get(partition.get() as usize))
+                .and_then(|topic| topic.partition(*partition))
                 .is_some_and(|now| {
                     !now.removing.is_empty()
                         && !now.adding.is_empty()
@@ -204,7 +205,7 @@ fn must_leave(image: &ClusterImage, lost: &BTreeSet<NodeId>, node: NodeId) -> Op
     }
 }
 
-/// A partition that shall leave nodes.
+/// A partition that shall leave nodes, or has too few.
 struct Need<'a> {
     topic: &'a TopicImage,
     partition: PartitionId,
@@ -213,6 +214,8 @@ struct Need<'a> {
     target: Vec<NodeId>,
     /// Nodes to leave.
     leaving: Vec<NodeId>,
+    /// How many fewer replicas it has than its topic wants.
+    missing: usize,
     reason: MoveReason,
 }
 
@@ -224,22 +227,29 @@ impl<'a> Need<'a> {
         partition: PartitionId,
         now: &'a PartitionImage,
     ) -> Option<Self> {
-        let mut reason = MoveReason::Drain;
+        let target = now.target();
+        let missing = usize::from(topic.replicas).saturating_sub(target.len());
+        let mut reason = if missing > 0 {
+            MoveReason::Heal
+        } else {
+            MoveReason::Drain
+        };
         let mut leaving = Vec::new();
-        for node in target_of(now) {
-            if let Some(why) = must_leave(image, lost, node) {
-                leaving.push(node);
+        for node in &target {
+            if let Some(why) = must_leave(image, lost, *node) {
+                leaving.push(*node);
                 if why == MoveReason::Heal {
                     reason = why;
                 }
             }
         }
-        (!leaving.is_empty()).then(|| Self {
+        (missing > 0 || !leaving.is_empty()).then_some(Self {
             topic,
             partition,
             now,
-            target: target_of(now).collect(),
+            target,
             leaving,
+            missing,
             reason,
         })
     }
@@ -345,15 +355,16 @@ fn begin_moves(
 }
 
 impl Search<'_> {
-    /// The partition's replicas with another node in the place of each that it shall leave, or of as
-    /// many as there are other nodes for.
+    /// The partition's replicas with another node in the place of each that it shall leave, and with
+    /// those that are missing; or of these as many as there are other nodes for.
     fn replacement(&mut self, need: &Need<'_>) -> Result<Vec<NodeId>, NoPlace> {
         let size = self.sizes.of_partition(need.now);
         let mut replicas = need.target.clone();
-        let mut replaced = false;
         let mut no_place = NoPlace::Nodes;
-        for position in 0..replicas.len() {
-            if !need.leaving.contains(&replicas[position]) {
+        let mut found = 0;
+        for position in 0..need.target.len() + need.missing {
+            let replaces = need.target.get(position);
+            if replaces.is_some_and(|node| !need.leaving.contains(node)) {
                 continue;
             }
             // A replica that is to be left does not hold its place in its rack.
@@ -366,10 +377,13 @@ impl Search<'_> {
                 .still_held(need, &others)
                 .or_else(|| self.other_node(need, &others, size, &mut no_place))
             else {
-                continue;
+                break;
             };
-            replicas[position] = node;
-            replaced = true;
+            match replicas.get_mut(position) {
+                Some(replaced) => *replaced = node,
+                None => replicas.push(node),
+            }
+            found += 1;
             self.spread.take(node);
             if position == 0 {
                 self.spread.take_lead(node);
@@ -378,7 +392,7 @@ impl Search<'_> {
                 *self.coming.entry(node).or_default() += size;
             }
         }
-        if replaced {
+        if found > 0 {
             Ok(replicas)
         } else {
             Err(no_place)

@@ -160,6 +160,17 @@ fn a_leader_that_stops_leads_until_another_can() {
     assert_eq!(PartitionChange::new(&before, 1, &alone).build(), None);
     let joined = PartitionChange::new(&before, 1, &alone).isr(nodes(&[1, 2]));
     assert_eq!(joined.build().unwrap().leader, Some(node(2)));
+
+    // Nobody new begins to lead while stopping; and as long as it is in sync, nobody else either.
+    let leaderless = PartitionImage {
+        leader: None,
+        ..partition(&[1, 2, 3], &[1], &[2])
+    };
+    let alone = active(&[2, 3]).with_leaving(node(1));
+    for election in [Election::Keep, Election::Unclean(node(3))] {
+        let change = PartitionChange::new(&leaderless, 2, &alone).election(election);
+        assert_eq!(change.build(), None);
+    }
 }
 
 #[test]

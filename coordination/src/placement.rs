@@ -12,7 +12,6 @@ use crate::cluster_image::ClusterImage;
 use crate::failure_domains::FailureDomains;
 use crate::leader_spread::{LeaderCounts, even_out};
 use crate::node_loads::NodeLoads;
-use crate::reassignment::target_of;
 
 /// The brokers that may take new replicas: active, and not being drained.
 #[must_use]
@@ -127,7 +126,7 @@ impl Spread {
             in_domain,
         };
         for partition in image.topics().flat_map(|topic| &topic.partitions) {
-            for (position, node) in target_of(partition).enumerate() {
+            for (position, node) in partition.target().into_iter().enumerate() {
                 if let Some(holding) = spread.holdings.get_mut(&node) {
                     holding.replicas += 1;
                     holding.leaders += u64::from(position == 0);

@@ -43,12 +43,13 @@ pub struct LeaderTarget {
     pub to: NodeId,
 }
 
-/// Whether a move may change how many replicas a partition has.
+/// How many replicas a partition may have after a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Factor {
-    /// As many as now.
-    Kept,
-    /// More or fewer.
+    /// As many as its topic wants, or more. Fewer are not for an operator to ask for: healing would add
+    /// what is missing.
+    MayGrow,
+    /// Any number: healing goes on with what there is room for.
     MayChange,
 }
 
@@ -96,11 +97,13 @@ pub enum ReassignmentError {
         /// The node.
         node: NodeId,
     },
-    /// Another number of replicas, which was not asked for in so many words.
-    #[error("the partition has {now} replicas, not {wanted}")]
+    /// Fewer replicas than the topic wants.
+    #[error("partitions of topic {topic} have {factor} replicas, not {wanted}")]
     Factor {
-        /// How many it has.
-        now: usize,
+        /// The topic.
+        topic: TopicName,
+        /// How many it wants.
+        factor: u16,
         /// How many nodes were named.
         wanted: usize,
     },
@@ -141,7 +144,7 @@ pub fn check_target(
             topic: topic.to_owned(),
         });
     };
-    let Some(now) = found.partitions.get(partition.get() as usize) else {
+    let Some(now) = found.partition(partition) else {
         return Err(ReassignmentError::UnknownPartition {
             topic: found.name.clone(),
             partition,
@@ -169,10 +172,12 @@ pub fn check_target(
             return Err(ReassignmentError::Draining { node });
         }
     }
-    if factor == Factor::Kept && replicas.len() != held.len() {
+    let wanted = replicas.len();
+    if wanted < usize::from(found.replicas) && factor == Factor::MayGrow {
         return Err(ReassignmentError::Factor {
-            now: held.len(),
-            wanted: replicas.len(),
+            topic: found.name.clone(),
+            factor: found.replicas,
+            wanted,
         });
     }
     Ok(ReplicaTarget {
@@ -184,15 +189,6 @@ pub fn check_target(
     })
 }
 
-/// The replicas that the partition has once the move under way, if any, has ended.
-pub fn target_of(partition: &PartitionImage) -> impl Iterator<Item = NodeId> + '_ {
-    partition
-        .replicas
-        .iter()
-        .copied()
-        .filter(|node| !partition.removing.contains(node))
-}
-
 /// The replicas that the partition had before the move under way, if any.
 pub fn origin_of(partition: &PartitionImage) -> impl Iterator<Item = NodeId> + '_ {
     partition
@@ -200,12 +196,6 @@ pub fn origin_of(partition: &PartitionImage) -> impl Iterator<Item = NodeId> + '
         .iter()
         .copied()
         .filter(|node| !partition.adding.contains(node))
-}
-
-/// Whether replicas of the partition are being moved.
-#[must_use]
-pub fn is_moving(partition: &PartitionImage) -> bool {
-    !partition.adding.is_empty() || !partition.removing.is_empty()
 }
 
 /// Why moves that are under way were begun. Known to the controller that began them; a later one does
@@ -217,8 +207,8 @@ pub fn forget_ended(begun: &mut MovesBegun, image: &ClusterImage) {
     begun.retain(|(topic, partition), _| {
         image
             .topic_by_id(*topic)
-            .and_then(|topic| topic.partitions.get(partition.get() as usize))
-            .is_some_and(is_moving)
+            .and_then(|topic| topic.partition(*partition))
+            .is_some_and(PartitionImage::is_moving)
     });
 }
 
@@ -247,13 +237,13 @@ pub struct MoveProgress {
 #[must_use]
 pub fn under_way(image: &ClusterImage, begun: &MovesBegun) -> Vec<MoveProgress> {
     partitions_of(image)
-        .filter(|(_, _, now)| is_moving(now))
+        .filter(|(_, _, now)| now.is_moving())
         .map(|(topic, partition, now)| MoveProgress {
             topic: topic.name.clone(),
             topic_id: topic.id,
             partition,
             from: origin_of(now).collect(),
-            to: target_of(now).collect(),
+            to: now.target(),
             catching_up: now
                 .adding
                 .iter()

@@ -229,6 +229,21 @@ fn a_producer_stamp_round_trips() {
 }
 
 #[test]
+fn a_producer_can_be_named_after_the_batch_was_finished() {
+    let producer = Some(ProducerStamp {
+        id: ProducerId::new(9),
+        epoch: ProducerEpoch::new(2),
+        base_sequence: Some(Sequence::new(i32::MAX as u32)),
+    });
+    let mut batch = batch();
+    let before = batch.clone();
+    set_producer(&mut batch, producer);
+    assert_eq!(verify_batch(&batch).unwrap().producer, producer);
+    set_producer(&mut batch, None);
+    assert_eq!(batch, before);
+}
+
+#[test]
 fn batches_are_walked_and_a_cut_one_is_an_error() {
     let one = batch();
     let mut log = one.repeat(3);

@@ -9,10 +9,13 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use highwater_protocol::ids::BrokerEpoch;
+use highwater_protocol::batch_builder::BatchBuilder;
+use highwater_protocol::compression::Compression;
+use highwater_protocol::ids::{BrokerEpoch, ProducerEpoch, ProducerId, Sequence};
+use highwater_protocol::record_batch::ProducerStamp;
 use highwater_storage::fuzzing::{TARGETS, Target};
 use highwater_storage::sim_disk::{Dice, SimDisk};
-use highwater_storage::{Background, Engine, EngineOptions, LogOptions, durable_file};
+use highwater_storage::{Background, Engine, EngineOptions, LogOptions, durable_file, layout};
 use support::{at, batch, epoch, meta, ms};
 
 const MUTATIONS: u64 = 1500;
@@ -197,6 +200,22 @@ fn write_corpus() {
             write("storage_small_file", name, &content);
         }
     }
+    let mut producer = BatchBuilder::new(Compression::None, None);
+    for sequence in 0..6 {
+        producer.set_producer(Some(ProducerStamp {
+            id: ProducerId::new(4000),
+            epoch: ProducerEpoch::new(1),
+            base_sequence: Some(Sequence::new(sequence)),
+        }));
+        producer.push(ms(40), None, Some(b"once"), &[]);
+        let batch = producer.build();
+        log.append(&batch, epoch(4), ms(40)).unwrap();
+    }
+    log.roll().unwrap();
+    log.flush().unwrap();
+    let path = layout::producer_snapshot_path(log.dir(), log.end());
+    let snapshot = disk.content(&path).unwrap();
+    write("storage_small_file", "producers", &snapshot);
     engine.close().unwrap();
     let marker = disk.content(Path::new("/data/clean-shutdown")).unwrap();
     write("storage_small_file", "clean-shutdown", &marker);

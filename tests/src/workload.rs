@@ -57,6 +57,14 @@ impl Workload {
     /// # Panics
     /// When no seed answers.
     pub async fn start(seeds: &[String], topic: &str, partitions: u32, producers: u64) -> Self {
+        if std::env::var_os("HIGHWATER_TEST_LOG").is_some() {
+            // Set by the first of several.
+            let _ = tracing_subscriber::fmt()
+                .with_env_filter(tracing_subscriber::EnvFilter::from_env(
+                    "HIGHWATER_TEST_LOG",
+                ))
+                .try_init();
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let acked = Arc::new(AtomicU64::new(0));
         let gap_ms_max = Arc::new(AtomicU64::new(0));

@@ -87,7 +87,10 @@ fn fence(shared: &Shared, response: &mut ProduceResponse) {
         .topics
         .iter_mut()
         .flat_map(|topic| &mut topic.partitions)
-        .filter(|result| result.error == ErrorCode::None)
+        .filter(|result| {
+            // Both mean that the records are safe.
+            matches!(result.error, ErrorCode::None | ErrorCode::DuplicateSequence)
+        })
     {
         result.error = ErrorCode::NotLeader;
         result.message =

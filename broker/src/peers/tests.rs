@@ -39,7 +39,7 @@ async fn echoing(cluster: ClusterId) -> TestBroker {
     .await
 }
 
-fn peers_at(cluster: ClusterId, address: impl ToString) -> Arc<Peers> {
+fn peers_at(cluster: ClusterId, address: std::net::SocketAddr) -> Arc<Peers> {
     let address = address.to_string();
     let book: AddressBook = Arc::new(move |node| (node == OTHER).then(|| address.clone()));
     Peers::new(ME, cluster, book, Handle::current())

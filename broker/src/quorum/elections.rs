@@ -71,19 +71,20 @@ impl Elections {
                 stand_at = self.arm();
                 continue;
             }
-            if !is_alone(&metrics, self.me) {
-                if self.heard.within(self.timeout).is_some() {
-                    stand_at = Instant::now() + jitter(self.timeout / 2);
-                    continue;
-                }
-                if Instant::now() < stand_at {
-                    continue;
-                }
-                if !self.may_stand(configs).await {
-                    stand_at = self.arm();
-                    continue;
-                }
-            } else if Instant::now() < stand_at && metrics.state == ServerState::Candidate {
+            let is_alone = is_alone(&metrics, self.me);
+            if !is_alone && self.heard.within(self.timeout).is_some() {
+                stand_at = Instant::now() + jitter(self.timeout / 2);
+                continue;
+            }
+            if Instant::now() < stand_at {
+                continue;
+            }
+            // Not while openraft waits for the disk: it may be storing what the leader sent.
+            if self.raft.with_raft_state(|_| ()).await.is_err() {
+                return;
+            }
+            if !is_alone && !self.may_stand(configs).await {
+                stand_at = self.arm();
                 continue;
             }
             tracing::info!(term = metrics.current_term + 1, "standing for election");

@@ -1,6 +1,7 @@
 //! What follows from openraft's state: whether this node may decide as the controller, whether it
 //! failed, and when a snapshot is due.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,27 +22,27 @@ pub(super) struct Watcher {
     pub(super) raft: Raft,
     pub(super) log: LogStore,
     pub(super) election_timeout: Duration,
+    pub(super) doubts: watch::Receiver<BTreeMap<u64, usize>>,
     pub(super) leadership: watch::Sender<Option<u64>>,
     pub(super) failure: watch::Sender<Option<Arc<str>>>,
     pub(super) stop: CancellationToken,
 }
 
 impl Watcher {
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut metrics = self.raft.metrics();
         let mut snapshot = SnapshotBySize::default();
         loop {
             let now = metrics.borrow_and_update().clone();
             if let Err(error) = &now.running_state {
-                self.lead(None);
-                if !self.stop.is_cancelled() {
-                    tracing::error!(%error, "the metadata quorum stopped on this node");
-                    let reason: Arc<str> = error.to_string().into();
-                    self.failure.send_replace(Some(reason));
-                }
-                return;
+                return self.end(&error.to_string());
             }
-            self.lead(self.term_to_lead(&now));
+            let is_retiring = self.is_retiring(&now);
+            // Without heartbeats the voters elect one of them.
+            self.raft.runtime_config().heartbeat(!is_retiring);
+            let doubts = self.doubts.borrow_and_update().clone();
+            let term = self.term_to_lead(&now);
+            self.lead(term.filter(|term| !is_retiring && !doubts.contains_key(term)));
             if snapshot.is_due(&now, self.log.size_bytes()) {
                 // It fails only when openraft has stopped, which the next turn sees.
                 let _ = self.raft.trigger().snapshot().await;
@@ -49,15 +50,22 @@ impl Watcher {
             tokio::select! {
                 changed = metrics.changed() => {
                     if changed.is_err() {
-                        self.lead(None);
-                        return;
+                        return self.end("its task is gone");
                     }
                 }
-                () = self.stop.cancelled() => {
-                    self.lead(None);
-                    return;
-                }
+                // The sender lives as long as the quorum does.
+                _ = self.doubts.changed() => {}
+                () = self.stop.cancelled() => return self.end("shutdown"),
             }
+        }
+    }
+
+    /// openraft stopped: asked to, or by itself, and then the broker must not go on.
+    fn end(&self, reason: &str) {
+        self.lead(None);
+        if !self.stop.is_cancelled() {
+            tracing::error!(reason, "the metadata quorum stopped on this node");
+            self.failure.send_replace(Some(reason.into()));
         }
     }
 
@@ -72,6 +80,16 @@ impl Watcher {
             && applied.term == now.current_term
             && applied.node_id == raft_id(self.me);
         (leads && in_contact).then_some(now.current_term)
+    }
+
+    /// Whether this node leads and does not vote any more: openraft lets it go on for ever.
+    fn is_retiring(&self, now: &Metrics) -> bool {
+        let configs = now.membership_config.membership().get_joint_config();
+        now.state == ServerState::Leader
+            && now.last_applied >= *now.membership_config.log_id()
+            && !configs
+                .iter()
+                .any(|voters| voters.contains(&raft_id(self.me)))
     }
 
     fn lead(&self, term: Option<u64>) {

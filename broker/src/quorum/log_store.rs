@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_protocol::codec::DecodeError;
-use highwater_protocol::ids::{Offset, PartitionId, TopicId, TopicName};
+use highwater_protocol::ids::{NodeId, Offset, PartitionId, TopicId, TopicName};
 use highwater_protocol::record::{RecordError, RecordIter, RecordLimits};
 use highwater_protocol::record_batch::{BatchError, Batches};
 use highwater_storage::durable_file::DurableFileError;
@@ -25,7 +25,7 @@ use thiserror::Error;
 
 use super::log_writer::{Job, LogWriter, WriteError};
 use super::state_files::StateFiles;
-use super::types::{Entry, LogId, StorageError, TypeConfig, Vote};
+use super::types::{Entry, LogId, StorageError, TypeConfig, Vote, raft_id};
 use super::wire::{decoded, entry_in};
 
 /// Name in the meta of the log's directory; clients cannot create it, because it is no topic.
@@ -144,11 +144,24 @@ pub(super) struct State {
 }
 
 impl LogStore {
-    /// Opens the store: the log among those that the engine has opened, the small files in `dir`.
-    /// Whether something is missing shows in what the files say of each other.
-    pub(crate) fn open(engine: &Arc<Engine>, dir: &Path) -> Result<Self, LogStoreError> {
+    /// Opens the store of node `me`: the log among those that the engine has opened, the small files
+    /// in `dir`. Whether something is missing shows in what the files say of each other.
+    pub(crate) fn open(
+        engine: &Arc<Engine>,
+        dir: &Path,
+        me: NodeId,
+    ) -> Result<Self, LogStoreError> {
         let (files, committed) = StateFiles::open(Arc::clone(engine), dir)?;
-        let vote = files.vote()?;
+        let mut vote = files.vote()?;
+        if let Some(vote) = vote
+            .as_mut()
+            .filter(|vote| vote.leader_id.node_id == raft_id(me))
+        {
+            // openraft would go on as the leader of the term. What was decided in that term before,
+            // and is in the log without being applied, would then pass for decided on the image that
+            // is there now. In a new term it does not.
+            vote.committed = false;
+        }
         let purged = files.purged()?;
         let log = match engine.log(&raft_partition()) {
             Some(log) => log,
@@ -220,11 +233,13 @@ impl LogStore {
             if next >= end || (bytes_left == 0 && !entries.is_empty()) {
                 return Ok(entries);
             }
-            let slice = log.read(
-                Offset::new(next),
-                Offset::new(end),
-                bytes_left.min(READ_BYTES),
-            )?;
+            let bytes = bytes_left.min(READ_BYTES);
+            let slice = match log.read(Offset::new(next), Offset::new(end), bytes) {
+                Ok(slice) => slice,
+                // Purged or cut since its bounds were looked at.
+                Err(ReadError::OutOfRange { .. }) => return Ok(entries),
+                Err(error) => return Err(error.into()),
+            };
             if !slice.resident {
                 let log = Arc::clone(log);
                 let cold = slice.clone();
@@ -341,7 +356,12 @@ impl RaftLogReader<TypeConfig> for LogStore {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, StorageError> {
-        self.read(start, end, READ_BYTES).await
+        let entries = self.read(start, end, READ_BYTES).await?;
+        // What begins later than asked for would be taken for what follows the entry before `start`.
+        let fits = entries
+            .first()
+            .is_some_and(|first| first.log_id.index == start);
+        Ok(if fits { entries } else { Vec::new() })
     }
 }
 
@@ -397,13 +417,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             readable,
             flushed: callback,
         });
-        readable.await.map_err(writing)
+        readable.await.map_err(|error| writing(&error))
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         let from = log_id.index;
         let done = self.writer.run(|done| Job::Truncate { from, done }).await;
-        done.map_err(writing)
+        done.map_err(|error| writing(&error))
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
@@ -411,10 +431,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .writer
             .run(|done| Job::Purge { upto: log_id, done })
             .await;
-        done.map_err(writing)
+        done.map_err(|error| writing(&error))
     }
 }
 
-fn writing(error: WriteError) -> StorageError {
-    StorageIOError::write_logs(AnyError::new(&error)).into()
+fn writing(error: &WriteError) -> StorageError {
+    StorageIOError::write_logs(AnyError::new(error)).into()
 }

@@ -234,7 +234,7 @@ impl Worker {
         if unsynced.is_empty() {
             return;
         }
-        let result = self.unless_failed(|worker| worker.sync_log());
+        let result = self.unless_failed(Self::sync_log);
         for flushed in unsynced {
             flushed.log_io_completed(result.clone().map_err(std::io::Error::other));
         }

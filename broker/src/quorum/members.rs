@@ -46,7 +46,7 @@ impl Quorum {
     pub(crate) async fn set_voters(&self, voters: &BTreeSet<NodeId>) -> Result<(), ProposeError> {
         let wanted: BTreeSet<u64> = voters.iter().map(|node| raft_id(*node)).collect();
         let is_so = self.metrics(|metrics| {
-            metrics.membership_config.membership().get_joint_config() == &[wanted.clone()]
+            metrics.membership_config.membership().get_joint_config()[..] == [wanted.clone()]
         });
         if is_so && self.leadership.borrow().is_some() {
             return Ok(());

@@ -188,6 +188,23 @@ pub(super) fn read(file: &mut File) -> Result<Loaded, SnapshotError> {
     Ok(Loaded { meta, image })
 }
 
+/// Whether the bytes are what was written; leaves the file at its start.
+pub(super) fn verify(file: &mut File) -> Result<(), SnapshotError> {
+    file.rewind()?;
+    let length = file.metadata()?.len();
+    let content = length
+        .checked_sub(4)
+        .ok_or(SnapshotError::Damaged("it is too short"))?;
+    let mut input = Summed::new(BufReader::new(&mut *file));
+    io::copy(&mut (&mut input).take(content), &mut io::sink())?;
+    let crc = input.crc.clone().finalize();
+    if u32::from_be_bytes(input.array()?) != crc {
+        return Err(SnapshotError::Damaged("the checksum does not fit"));
+    }
+    file.rewind()?;
+    Ok(())
+}
+
 /// Tells images apart, on all nodes and in all versions in the same way.
 pub(super) fn state_hash(image: &ClusterImage) -> u64 {
     let mut hash = StateHash::default();

@@ -26,8 +26,6 @@ use super::types::{
 pub(crate) struct Applied {
     /// Index of the last entry; 0 also before there is any.
     pub(crate) index: u64,
-    /// Its term; 0 before there is any entry of a leader.
-    pub(crate) term: u64,
     /// The cluster.
     pub(crate) image: Arc<ClusterImage>,
 }
@@ -74,7 +72,6 @@ impl StateMachine {
             image: Arc::default(),
             published: watch::Sender::new(Arc::new(Applied {
                 index: 0,
-                term: 0,
                 image: Arc::default(),
             })),
             store: Arc::new(SnapshotStore {
@@ -109,7 +106,6 @@ impl StateMachine {
     fn publish(&self) {
         self.published.send_replace(Arc::new(Applied {
             index: self.last.map_or(0, |id| id.index),
-            term: self.last.map_or(0, |id| id.leader_id.term),
             image: Arc::clone(&self.image),
         }));
     }
@@ -231,22 +227,41 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
         let store = Arc::clone(&self.store);
-        let opened = blocking(move || store.open()).await;
-        opened.map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)).into())
+        let opened = blocking(move || store.open_verified()).await;
+        match opened {
+            Ok(snapshot) => Ok(snapshot),
+            // A node that it is sent to would refuse it; what it says is in memory, so it is made anew.
+            Err(error) => {
+                tracing::error!(%error, "the snapshot cannot be used; another one is made");
+                let mut builder = self.get_snapshot_builder().await;
+                builder.build_snapshot().await.map(Some)
+            }
+        }
     }
 }
 
 impl SnapshotStore {
     /// The newest snapshot, open. Its file stays readable when a newer one replaces it.
-    fn open(&self) -> Result<Option<Snapshot>, SnapshotError> {
+    fn open(&self) -> Result<Option<(Snapshot, File)>, SnapshotError> {
         let newest = self.newest.lock();
         let Some((meta, path)) = &*newest else {
             return Ok(None);
         };
-        Ok(Some(Snapshot {
+        let file = File::open(path)?;
+        let snapshot = Snapshot {
             meta: meta.clone(),
-            snapshot: Box::new(tokio::fs::File::from_std(File::open(path)?)),
-        }))
+            snapshot: Box::new(tokio::fs::File::from_std(file.try_clone()?)),
+        };
+        Ok(Some((snapshot, file)))
+    }
+
+    /// The newest snapshot, if its bytes are what was written.
+    fn open_verified(&self) -> Result<Option<Snapshot>, SnapshotError> {
+        let Some((snapshot, mut file)) = self.open()? else {
+            return Ok(None);
+        };
+        snapshot_file::verify(&mut file)?;
+        Ok(Some(snapshot))
     }
 }
 
@@ -273,9 +288,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
                 *newest = Some((meta, path));
             }
             drop(newest);
-            store
-                .open()?
-                .ok_or(SnapshotError::Damaged("there is none after all"))
+            let built = store.open()?.map(|(snapshot, _)| snapshot);
+            built.ok_or(SnapshotError::Damaged("there is none after all"))
         });
         built.await.map_err(|error| {
             let signature = Some(self.meta.signature());

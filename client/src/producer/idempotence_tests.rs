@@ -262,6 +262,11 @@ impl Bench {
             }
         }
         assert_eq!(self.queue.charged(), 0);
+        assert_eq!(
+            self.queue.readiness(&self.options, false),
+            Readiness::Later,
+            "nothing is left to look after"
+        );
     }
 }
 

@@ -510,6 +510,9 @@ impl PartitionQueue {
         if self.sequences.as_ref().is_some_and(Sequences::are_refused) {
             self.restart_numbers(finished);
         }
+        if !self.has_waiting() {
+            self.release();
+        }
     }
 
     fn return_to_front(&mut self, options: &QueueOptions, finished: &mut Vec<Finished>) {

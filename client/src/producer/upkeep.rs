@@ -320,7 +320,8 @@ fn connect(core: &Arc<ProducerCore>, partition: &Arc<Partition>, node: NodeId) {
     let runtime = core.client.runtime.clone();
     let core = Arc::clone(core);
     runtime.spawn(async move {
-        if let Err(error) = core.client.brokers.connection(node).await {
+        let told = || core.upkeep.wake();
+        if let Err(error) = core.client.connect_or_learn(node, &name, told).await {
             if error.is_retriable() {
                 // The leader may have moved away from a broker that is gone.
                 ask_elsewhere(&core, &name).await;
@@ -336,7 +337,7 @@ fn connect(core: &Arc<ProducerCore>, partition: &Arc<Partition>, node: NodeId) {
 
 /// Refreshes the topic if another broker can be asked.
 async fn ask_elsewhere(core: &Arc<ProducerCore>, name: &TopicName) {
-    if core.client.brokers.any_live().is_some() {
+    if core.client.brokers.has_live() {
         refresh(core, name).await;
     }
 }

@@ -76,13 +76,13 @@ fn a_new_life_begins_fenced_and_out_of_everything() {
 /// all that keeps a replica electable.
 #[test]
 fn only_a_proven_end_or_a_synced_topic_keeps_eligibility() {
-    let kept = |topic: &str, end: SessionEnd, is_other_epoch: bool, is_damaged: bool| {
+    let kept = |topic: &str, end: SessionEnd, other_epoch: Option<u64>, is_damaged: bool| {
         let mut cluster = TestCluster::of(2);
         cluster.topic(topic, &[1, 2], 2);
         let damaged: &[(&str, u32)] = if is_damaged { &[(topic, 0)] } else { &[] };
         let mut request = cluster.register_request(1, end, damaged);
-        if is_other_epoch {
-            request.last_broker_epoch = Some(BrokerEpoch::new(1_000));
+        if let Some(other) = other_epoch {
+            request.last_broker_epoch = Some(BrokerEpoch::new(other));
         }
         let epoch = cluster.new_epoch();
         let decision = register_broker(&cluster.image, &request, epoch, false, &is_synced);
@@ -93,20 +93,23 @@ fn only_a_proven_end_or_a_synced_topic_keeps_eligibility() {
         assert_eq!(partition.last_known_elr == nodes(&[1]), !is_kept);
         is_kept
     };
-    assert!(kept("fast", SessionEnd::Clean, false, false));
-    assert!(kept("fast", SessionEnd::ProcessCrash, false, false));
-    assert!(!kept("fast", SessionEnd::Unclean, false, false));
-    assert!(!kept("fast", SessionEnd::Clean, true, false), "rolled back");
-    assert!(!kept("fast", SessionEnd::ProcessCrash, true, false));
-    assert!(kept("synced", SessionEnd::Unclean, false, false));
-    assert!(kept("synced", SessionEnd::ProcessCrash, true, false));
+    assert!(kept("fast", SessionEnd::Clean, None, false));
+    assert!(kept("fast", SessionEnd::ProcessCrash, None, false));
+    assert!(!kept("fast", SessionEnd::Unclean, None, false));
+    for other in [1, 1_000] {
+        // The disk was rolled back, or comes from elsewhere.
+        assert!(!kept("fast", SessionEnd::Clean, Some(other), false));
+        assert!(!kept("fast", SessionEnd::ProcessCrash, Some(other), false));
+        assert!(kept("synced", SessionEnd::ProcessCrash, Some(other), false));
+    }
+    assert!(kept("synced", SessionEnd::Unclean, None, false));
     for end in [
         SessionEnd::Clean,
         SessionEnd::ProcessCrash,
         SessionEnd::Unclean,
     ] {
-        assert!(!kept("fast", end, false, true));
-        assert!(!kept("synced", end, false, true));
+        assert!(!kept("fast", end, None, true));
+        assert!(!kept("synced", end, None, true));
     }
 }
 
@@ -185,6 +188,29 @@ fn replicas_that_a_move_still_fills_are_no_other_copy() {
     let partition = cluster.partition("fast");
     assert_eq!((partition.leader, &partition.elr), (None, &vec![]));
     assert_eq!(partition.last_known_elr, nodes(&[2]));
+}
+
+#[test]
+fn a_replica_that_a_move_has_filled_is_a_better_copy_than_one_that_may_have_lost_data() {
+    let mut cluster = TestCluster::of(4);
+    let id = cluster.topic("fast", &[1, 4], 2);
+    cluster.fence(4);
+    let remove = RemoveNodeRequest {
+        node_id: node(4),
+        force: true,
+    };
+    cluster.apply(remove_node(&cluster.image, &remove, false));
+    cluster.apply(set_replicas(
+        &cluster.image,
+        id,
+        PartitionId::ZERO,
+        &nodes(&[1, 2, 3]),
+    ));
+    cluster.alter("fast", &[1, 2]);
+    cluster.register(1, SessionEnd::Unclean, &[]);
+    let partition = cluster.partition("fast");
+    assert_eq!((partition.leader, &partition.elr), (Some(node(2)), &vec![]));
+    assert_eq!(partition.last_known_elr, nodes(&[1]));
 }
 
 #[test]

@@ -236,3 +236,7 @@ pub fn choose_winners(
     }
     winners
 }
+
+#[cfg(test)]
+#[path = "election_tests.rs"]
+mod tests;

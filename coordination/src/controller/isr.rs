@@ -9,7 +9,7 @@ use highwater_protocol::messages::{
     IsrProposal,
 };
 
-use crate::cluster_image::{ClusterImage, PartitionImage, TopicImage};
+use crate::cluster_image::{BrokerImage, ClusterImage, PartitionImage, TopicImage};
 use crate::partition_change::{PartitionChange, Standings};
 
 use super::{ControllerError, Decision, broker_in_life};
@@ -111,7 +111,7 @@ fn decide(
     for member in &proposal.isr {
         let node = member.node_id;
         let is_same_life =
-            image.broker(node).and_then(|broker| broker.epoch()) == Some(member.broker_epoch);
+            image.broker(node).and_then(BrokerImage::epoch) == Some(member.broker_epoch);
         let may = standings.is_active(node) || (node == proposer && standings.is_up(node));
         if !is_same_life || !may {
             return Err(ErrorCode::IneligibleReplica);

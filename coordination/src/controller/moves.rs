@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{NodeId, PartitionId, TopicId};
-use highwater_protocol::messages::{ReplicaMove, TopicResult};
+use highwater_protocol::messages::{MoveReason, ReplicaMove, TopicResult};
 use highwater_protocol::metadata_record::MetadataRecord;
 
 use crate::cluster_image::{ClusterImage, PartitionImage, TopicImage};
 use crate::partition_change::{PartitionChange, Standings};
+use crate::reassignment::{Factor, check_target, origin_of};
 
 use super::{ControllerError, Decision, partition_of, topic, topic_by_id};
 
@@ -17,12 +18,12 @@ use super::{ControllerError, Decision, partition_of, topic, topic_by_id};
 /// way is given up for it, on the conditions of [`cancel_move`]. The same target again is no change.
 /// The reply is the partition afterwards.
 ///
-/// This checks what must not be wrong; whether the target is a good one (racks, disks, drained nodes)
-/// is for the planner.
+/// Whether the target is a good one (racks, disks) is for the planner.
 ///
 /// # Errors
-/// [`ControllerError::MoveTarget`] when it is empty, names a node twice or one that does not exist, or
-/// has fewer replicas than `min.insync.replicas`; [`ControllerError::MoveIsNeeded`].
+/// [`ControllerError::Reassignment`] when its nodes cannot take the replicas;
+/// [`ControllerError::MoveTarget`] when they are fewer than `min.insync.replicas`;
+/// [`ControllerError::MoveIsNeeded`].
 pub fn set_replicas(
     image: &ClusterImage,
     topic_id: TopicId,
@@ -31,7 +32,7 @@ pub fn set_replicas(
 ) -> Result<Decision<PartitionImage>, ControllerError> {
     let topic = topic_by_id(image, topic_id)?;
     let now = partition_of(topic, partition)?;
-    let after = with_target(image, topic, partition, now, target)?;
+    let after = with_target(image, topic, partition, now, target, Factor::MayChange)?;
     Ok(decision(topic, partition, now, after))
 }
 
@@ -53,7 +54,8 @@ pub fn cancel_move(
 }
 
 /// Decides about moves that an operator asked for. Each is taken or refused by itself; the reply has
-/// their results in order. A second move of the same partition is refused.
+/// their results in order. A second move of the same partition is refused, and so are fewer replicas than
+/// the topic wants: healing would add them again.
 #[must_use]
 pub fn move_replicas(image: &ClusterImage, moves: &[ReplicaMove]) -> Decision<Vec<TopicResult>> {
     let mut seen = BTreeSet::new();
@@ -70,7 +72,7 @@ pub fn move_replicas(image: &ClusterImage, moves: &[ReplicaMove]) -> Decision<Ve
                 });
             }
             let after = match &wanted.replicas {
-                Some(target) => with_target(image, topic, index, now, target)?,
+                Some(target) => with_target(image, topic, index, now, target, Factor::MayGrow)?,
                 None => without_move(image, topic, index, now)?,
             };
             Ok(after.map(|after| after.record(topic.id, index)))
@@ -118,8 +120,22 @@ fn with_target(
     index: PartitionId,
     now: &PartitionImage,
     target: &[NodeId],
+    factor: Factor,
 ) -> Result<Option<PartitionImage>, ControllerError> {
-    check_target(image, topic, target)?;
+    check_target(
+        image,
+        topic.name.as_str(),
+        index,
+        target,
+        factor,
+        MoveReason::Operator,
+    )?;
+    if target.len() < usize::from(topic.isr_min) {
+        return Err(ControllerError::MoveTarget {
+            target: numbers(target),
+            reason: "fewer replicas than min.insync.replicas could never commit anything",
+        });
+    }
     if now.target() == target {
         return Ok(None);
     }
@@ -169,7 +185,7 @@ fn before_move(
         adding: dropped.clone(),
         ..now.clone()
     };
-    if without_dropped.without_move(topic.isr_min).is_none() {
+    if replicas_without_move(&without_dropped, topic.isr_min).is_none() {
         return Err(ControllerError::MoveIsNeeded {
             name: topic.name.clone(),
             partition,
@@ -177,34 +193,25 @@ fn before_move(
             needed: topic.isr_min,
         });
     }
-    Ok(difference(&now.replicas, &now.adding))
+    Ok(origin_of(now).collect())
 }
 
-fn check_target(
-    image: &ClusterImage,
-    topic: &TopicImage,
-    target: &[NodeId],
-) -> Result<(), ControllerError> {
-    let refuse = |reason| {
-        Err(ControllerError::MoveTarget {
-            target: numbers(target),
-            reason,
-        })
-    };
-    if target.is_empty() {
-        return refuse("a partition has at least one replica");
+/// The replicas that a partition had before the move that is under way, if that may be given up: the
+/// replicas that the move added are neither in sync nor eligible, or there are `isr_min` in-sync
+/// replicas without them.
+pub(super) fn replicas_without_move(
+    partition: &PartitionImage,
+    isr_min: u16,
+) -> Option<Vec<NodeId>> {
+    let is_needed = partition
+        .adding
+        .iter()
+        .any(|node| partition.isr.contains(node) || partition.elr.contains(node));
+    let remain = difference(&partition.isr, &partition.adding).len();
+    if is_needed && remain < usize::from(isr_min.max(1)) {
+        return None;
     }
-    let distinct: BTreeSet<NodeId> = target.iter().copied().collect();
-    if distinct.len() != target.len() {
-        return refuse("a node is named twice");
-    }
-    if target.len() < usize::from(topic.isr_min) {
-        return refuse("fewer replicas than min.insync.replicas could never commit anything");
-    }
-    match distinct.iter().find(|node| image.broker(**node).is_none()) {
-        Some(node_id) => Err(ControllerError::UnknownNode { node_id: *node_id }),
-        None => Ok(()),
-    }
+    Some(origin_of(partition).collect())
 }
 
 fn difference(list: &[NodeId], gone: &[NodeId]) -> Vec<NodeId> {
@@ -217,3 +224,7 @@ fn difference(list: &[NodeId], gone: &[NodeId]) -> Vec<NodeId> {
 fn numbers(nodes: &[NodeId]) -> Vec<u32> {
     nodes.iter().map(|node| node.get()).collect()
 }
+
+#[cfg(test)]
+#[path = "moves_tests.rs"]
+mod tests;

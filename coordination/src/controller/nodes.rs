@@ -10,6 +10,7 @@ use highwater_protocol::metadata_record::MetadataRecord;
 use crate::cluster_image::{ClusterImage, PartitionImage};
 use crate::partition_change::{PartitionChange, Standings};
 
+use super::moves::replicas_without_move;
 use super::{ControllerError, Decision, changes_of};
 
 /// Decides about a new cluster of one node; the reply is the same as for joining. The id is drawn by
@@ -191,7 +192,7 @@ fn without_replica(
             partition.adding.clone(),
             others(&partition.removing),
         )
-    } else if let Some(stay) = partition.without_move(isr_min) {
+    } else if let Some(stay) = replicas_without_move(partition, isr_min) {
         // Ending in fewer replicas than were wanted is worse than beginning anew.
         let stay = others(&stay);
         if stay.is_empty() {
@@ -208,6 +209,9 @@ fn without_replica(
     };
     PartitionChange::new(partition, isr_min, standings)
         .replicas(replicas, adding, removing)
-        .lost(node)
         .build()
 }
+
+#[cfg(test)]
+#[path = "nodes_tests.rs"]
+mod tests;

@@ -37,3 +37,7 @@ pub fn allocate_producer_ids(
         },
     })
 }
+
+#[cfg(test)]
+#[path = "producer_ids_tests.rs"]
+mod tests;

@@ -7,6 +7,8 @@ use highwater_protocol::ids::{
 use highwater_protocol::limits::PARTITIONS_PER_TOPIC_MAX;
 use thiserror::Error;
 
+use crate::reassignment::ReassignmentError;
+
 /// Why a command is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ControllerError {
@@ -185,6 +187,9 @@ pub enum ControllerError {
         /// How many.
         replicas: u32,
     },
+    /// A move's replicas cannot be had.
+    #[error(transparent)]
+    Reassignment(#[from] ReassignmentError),
     /// A move's replicas make no sense.
     #[error("replicas {target:?} are no target: {reason}")]
     MoveTarget {
@@ -242,6 +247,7 @@ impl ControllerError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Name(_) => ErrorCode::InvalidTopic,
+            Self::Reassignment(error) => error.code(),
             Self::TopicExists { .. } => ErrorCode::TopicAlreadyExists,
             Self::UnknownTopic { .. } | Self::UnknownPartition { .. } => {
                 ErrorCode::UnknownTopicOrPartition
@@ -258,10 +264,11 @@ impl ControllerError {
             | Self::DirectoryHasId { .. }
             | Self::NotMember { .. }
             | Self::WrongDirectory { .. } => ErrorCode::NodeRefused,
+            // Its first records are on their way.
+            Self::NoCluster => ErrorCode::Busy,
             Self::DuplicateBroker { .. } => ErrorCode::DuplicateBroker,
             Self::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,
             Self::ClusterExists
-            | Self::NoCluster
             | Self::NodeRuns { .. }
             | Self::NodeHoldsReplicas { .. }
             | Self::NoMove { .. }

@@ -201,3 +201,7 @@ fn placed_partitions(
         .record(topic_id, partition)
     }))
 }
+
+#[cfg(test)]
+#[path = "topics_tests.rs"]
+mod tests;

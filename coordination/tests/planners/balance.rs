@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use highwater_coordination::balance::{BalancePlan, next_wave, plan_balance, preferred_leaders};
+use highwater_coordination::balance::{
+    BalancePlan, BalanceWave, next_wave, plan_balance, preferred_leaders,
+};
 use highwater_coordination::placement::candidates;
-use highwater_coordination::reassignment::moves_in_flight;
-use highwater_protocol::ids::NodeId;
+use highwater_coordination::reassignment::{ReplicaTarget, moves_in_flight};
+use highwater_protocol::ids::{NodeId, PartitionId};
 use highwater_protocol::messages::MoveReason;
 use proptest::prelude::*;
 
@@ -93,6 +95,20 @@ fn replicas_leave_a_crowded_rack() {
 }
 
 #[test]
+fn where_racks_forbid_the_direct_way_replicas_go_over_another_node() {
+    let mut cluster = Cluster::of(&["a", "b", "c", "c"].map(Some));
+    cluster.topic("two", &[nodes(&[1, 3]), nodes(&[1, 3]), nodes(&[1, 4])]);
+    cluster.topic("one", &[nodes(&[2]), nodes(&[2])]);
+    // Node 1 has 3 replicas and node 4 has 1; yet all of node 1 have a replica in the rack of node 4.
+    let plan = plan(&cluster);
+    carry_out(&mut cluster, &plan, 5);
+    assert!(cluster.counts().values().all(|counts| counts.0 == 2));
+    for (_, _, partition) in cluster.partitions() {
+        assert!(cluster.is_spread(&partition.replicas));
+    }
+}
+
+#[test]
 fn bytes_decide_who_of_equals_gives_and_who_takes() {
     let mut cluster = Cluster::without_racks(4);
     cluster.topic("a", &[nodes(&[1]), nodes(&[1]), nodes(&[2]), nodes(&[2])]);
@@ -138,6 +154,18 @@ fn no_disk_is_overfilled_and_what_is_not_settled_stays() {
     assert_eq!(again, [one[1].clone()]);
     cluster.set(2, DRAINING);
     assert!(plan(&cluster).moves.is_empty());
+
+    // What is on its way is left to arrive, even if all of it goes to one node.
+    let mut cluster = Cluster::without_racks(2);
+    cluster.topic("a", &[nodes(&[1]), nodes(&[1]), nodes(&[1]), nodes(&[1])]);
+    let template = plan(&cluster).moves[0].target.clone();
+    for partition in 0..4 {
+        cluster.begin(&ReplicaTarget {
+            partition: PartitionId::new(partition),
+            ..template.clone()
+        });
+    }
+    assert_eq!(plan(&cluster), BalancePlan::default());
 }
 
 #[test]
@@ -153,9 +181,23 @@ fn a_plan_drops_what_has_become_impossible() {
     let wave = next_wave(&plan, &cluster.image, 1);
     assert_eq!((wave.begin.len(), wave.waiting, wave.under_way), (0, 3, 1));
     cluster.catch_up();
+    assert_eq!(next_wave(&plan, &cluster.image, 9).begin.len(), 3);
+    // One has got other replicas, one has lost its leader.
+    cluster.join(3, None);
+    cluster.begin(&ReplicaTarget {
+        replicas: nodes(&[3]),
+        ..plan.moves[1].target.clone()
+    });
+    cluster.catch_up();
+    let index = plan.moves[2].target.partition.get();
+    let mut leaderless = cluster.partition("a", index);
+    leaderless.leader = None;
+    cluster.put("a", index, leaderless);
+    let wave = next_wave(&plan, &cluster.image, 9);
+    assert_eq!(wave.begin, [plan.moves[3].target.clone()]);
+    assert_eq!((wave.waiting, wave.under_way), (0, 0));
     cluster.lose(2, 0);
-    let wave = next_wave(&plan, &cluster.image, 1);
-    assert_eq!((wave.begin.len(), wave.waiting, wave.under_way), (0, 0, 0));
+    assert_eq!(next_wave(&plan, &cluster.image, 9), BalanceWave::default());
 }
 
 #[test]
@@ -226,6 +268,23 @@ proptest! {
         prop_assert_eq!(plan(&cluster), BalancePlan::default());
         for (_, _, partition) in cluster.partitions() {
             prop_assert!(cluster.is_spread(&partition.replicas));
+        }
+        // No move that racks allow would make replicas more even.
+        let counts = cluster.counts();
+        for (_, _, partition) in cluster.partitions() {
+            for from in &partition.replicas {
+                for (to, (held, _)) in &counts {
+                    if partition.replicas.contains(to) || counts[from].0 < held + 2 {
+                        continue;
+                    }
+                    let moved: Vec<NodeId> = partition
+                        .replicas
+                        .iter()
+                        .map(|id| if id == from { *to } else { *id })
+                        .collect();
+                    prop_assert!(!cluster.is_spread(&moved), "{from} to {to}: {counts:?}");
+                }
+            }
         }
         // Within a rack nothing stands in the way of evenness.
         for id in candidates(&cluster.image) {

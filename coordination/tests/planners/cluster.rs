@@ -1,13 +1,15 @@
-//! Clusters to plan for, and moves carried out as the controller carries them out.
+//! Clusters to plan for, and moves carried out by the controller's rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use highwater_coordination::cluster_image::{BrokerImage, ClusterImage, PartitionImage};
+use highwater_coordination::cluster_image::{ClusterImage, PartitionImage};
+use highwater_coordination::controller::{cancel_move, set_replicas};
 use highwater_coordination::node_loads::{NodeLoad, NodeLoads};
+use highwater_coordination::partition_change::{Election, PartitionChange, Standings};
 use highwater_coordination::placement::{candidates, place};
 use highwater_coordination::reassignment::{LeaderTarget, ReplicaTarget};
 use highwater_protocol::ids::{
-    BrokerEpoch, DirectoryId, IncarnationId, LeaderEpoch, NodeId, PartitionId, TopicId, TopicName,
+    BrokerEpoch, DirectoryId, IncarnationId, NodeId, PartitionId, TopicId, TopicName,
 };
 use highwater_protocol::metadata_record::MetadataRecord;
 use proptest::prelude::*;
@@ -107,12 +109,24 @@ impl Cluster {
     pub(crate) fn lose(&mut self, id: u32, now_ms: u64) {
         self.set(id, FENCED);
         self.load(id).absent_since_ms = Some(now_ms);
-        for (topic, index, mut partition) in self.partitions() {
-            partition.isr.retain(|other| *other != node(id));
-            if partition.leader == Some(node(id)) {
-                partition.leader = partition.isr.first().copied();
-            }
-            self.put(&topic, index, partition);
+        for (topic, index, _) in self.partitions() {
+            self.change(&topic, index, |change, _| change.out_of_sync(node(id)));
+        }
+    }
+
+    /// Changes a partition by the controller's rules.
+    fn change(
+        &mut self,
+        topic: &str,
+        index: u32,
+        change: impl for<'a> FnOnce(PartitionChange<'a>, &PartitionImage) -> PartitionChange<'a>,
+    ) {
+        let now = self.partition(topic, index);
+        let standings = Standings::of(&self.image);
+        let built = change(PartitionChange::new(&now, 1, &standings), &now).build();
+        if let Some(after) = built {
+            let id = self.image.topic(topic).unwrap().id;
+            self.apply(&after.record(id, PartitionId::new(index)));
         }
     }
 
@@ -177,71 +191,47 @@ impl Cluster {
         self.apply(&partition.record(id, PartitionId::new(index)));
     }
 
-    /// Begins a move: old and new replicas hold the partition, the ISR stays.
     pub(crate) fn begin(&mut self, target: &ReplicaTarget) {
-        let (topic, index) = (target.topic.as_str(), target.partition.get());
-        let mut now = self.partition(topic, index);
-        let old: Vec<NodeId> = now
-            .replicas
-            .iter()
-            .copied()
-            .filter(|node| !now.adding.contains(node))
-            .collect();
-        let missing = |from: &[NodeId], other: &[NodeId]| -> Vec<NodeId> {
-            from.iter()
-                .copied()
-                .filter(|node| !other.contains(node))
-                .collect()
-        };
-        now.adding = missing(&target.replicas, &old);
-        now.removing = missing(&old, &target.replicas);
-        now.replicas = target.replicas.clone();
-        now.replicas.extend(&now.removing);
-        let replicas = now.replicas.clone();
-        now.isr.retain(|node| replicas.contains(node));
-        self.put(topic, index, now);
+        let (topic, partition) = (target.topic_id, target.partition);
+        let decision = set_replicas(&self.image, topic, partition, &target.replicas).unwrap();
+        for record in &decision.records {
+            self.apply(record);
+        }
     }
 
-    /// Gives a move up.
     pub(crate) fn cancel(&mut self, topic: &str, index: u32) {
-        let mut now = self.partition(topic, index);
-        let adding = std::mem::take(&mut now.adding);
-        now.removing.clear();
-        now.replicas.retain(|node| !adding.contains(node));
-        now.isr.retain(|node| !adding.contains(node));
-        self.put(topic, index, now);
+        let id = self.image.topic(topic).unwrap().id;
+        let decision = cancel_move(&self.image, id, PartitionId::new(index)).unwrap();
+        for record in &decision.records {
+            self.apply(record);
+        }
     }
 
     /// Every replica on a node that is up catches up, and moves that can end do.
     pub(crate) fn catch_up(&mut self) {
-        for (topic, index, mut now) in self.partitions() {
-            if now.leader.is_none() {
-                continue;
+        let up: BTreeSet<NodeId> = self
+            .image
+            .brokers()
+            .filter(|(_, broker)| broker.is_active())
+            .map(|(id, _)| id)
+            .collect();
+        for (topic, index, now) in self.partitions() {
+            if now.leader.is_some() {
+                self.change(&topic, index, |change, now| {
+                    let in_sync = now.replicas.iter().filter(|node| up.contains(node));
+                    change.isr(in_sync.copied().collect::<Vec<_>>())
+                });
             }
-            let is_up =
-                |node: &NodeId| self.image.broker(*node).is_some_and(BrokerImage::is_active);
-            now.isr = now.replicas.iter().copied().filter(is_up).collect();
-            if now.adding.iter().all(|node| now.isr.contains(node)) {
-                now.adding.clear();
-                let removing = std::mem::take(&mut now.removing);
-                now.replicas.retain(|node| !removing.contains(node));
-                now.isr.retain(|node| !removing.contains(node));
-            }
-            if !now.leader.is_some_and(|leader| now.isr.contains(&leader)) {
-                now.leader = now.isr.first().copied();
-                now.leader_epoch = LeaderEpoch::new(now.leader_epoch.get() + 1);
-            }
-            self.put(&topic, index, now);
         }
     }
 
     pub(crate) fn lead(&mut self, target: &LeaderTarget) {
         let (topic, index) = (target.topic.as_str(), target.partition.get());
-        let mut now = self.partition(topic, index);
-        assert_eq!(now.leader, target.from);
-        assert!(now.isr.contains(&target.to));
-        now.leader = Some(target.to);
-        self.put(topic, index, now);
+        assert_eq!(self.partition(topic, index).leader, target.from);
+        self.change(topic, index, |change, _| {
+            change.election(Election::Node(target.to))
+        });
+        assert_eq!(self.partition(topic, index).leader, Some(target.to));
     }
 
     /// How many replicas each node that is up holds, and how many partitions it is first in.

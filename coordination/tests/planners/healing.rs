@@ -99,6 +99,23 @@ fn many_lost_nodes_are_an_outage() {
         Some("2 of 5 nodes are gone: an outage, not a loss; nothing is rebuilt")
     );
 
+    // Who drains a node has said that it goes.
+    let mut drained = Cluster::without_racks(5);
+    drained.topic("a", &[nodes(&[1, 2, 3])]);
+    drained.lose(1, 0);
+    drained.lose(2, 0);
+    drained.set(
+        2,
+        Flags {
+            draining: true,
+            ..FENCED
+        },
+    );
+    assert_eq!(
+        targets(&plan(&drained, &SETTINGS, AFTER_MS)),
+        [nodes(&[4, 5, 3])]
+    );
+
     let racks = ["a", "a", "b", "b", "c", "c"].map(Some);
     let two_lost = |lost: [u32; 2]| {
         let mut cluster = Cluster::of(&racks);
@@ -229,6 +246,14 @@ fn a_node_that_returns_keeps_its_replicas() {
     let cancel = replan(&cluster, MoveReason::Heal).cancel;
     assert_eq!(cancel.into_iter().collect::<Vec<_>>(), [key]);
 
+    // It must be there now, not only have been.
+    let mut gone_again = Cluster {
+        image: cluster.image.clone(),
+        loads: cluster.loads.clone(),
+    };
+    gone_again.lose(1, AFTER_MS);
+    assert!(replan(&gone_again, MoveReason::Heal).cancel.is_empty());
+
     // Once the new replica is in sync, the move ends sooner than it can be given up.
     let mut done = cluster.partition("a", 0);
     done.isr.push(node(4));
@@ -281,17 +306,53 @@ fn a_replica_that_a_move_was_to_remove_stays_when_the_new_one_is_lost() {
 
 #[test]
 fn replicas_of_a_removed_node_are_rebuilt_at_once() {
-    let mut cluster = four_nodes();
+    let mut cluster = Cluster::of(&["a", "b", "c", "a", "b"].map(Some));
+    cluster.topic("a", &[nodes(&[1, 2, 3])]);
     cluster.lose(1, 0);
+    // Who removes it by force takes it out of the replicas.
+    let mut without = cluster.partition("a", 0);
+    without.replicas = nodes(&[2, 3]);
+    cluster.put("a", 0, without);
     cluster.apply(&MetadataRecord::NodeRemoved { node_id: node(1) });
     cluster.loads.remove(&node(1));
-    assert_eq!(targets(&plan(&cluster, &SETTINGS, 0)), [nodes(&[4, 2, 3])]);
+    let never = HealingSettings {
+        after_ms: None,
+        ..SETTINGS
+    };
+    let plan = plan(&cluster, &never, 0);
+    assert_eq!(targets(&plan), [nodes(&[2, 3, 4])]);
+    assert_eq!(plan.begin[0].reason, MoveReason::Heal);
+    cluster.begin(&plan.begin[0]);
+    assert_eq!(self::plan(&cluster, &never, 0), HealingPlan::default());
+}
+
+#[test]
+fn what_is_missing_is_added_as_far_as_there_are_nodes() {
+    let mut cluster = Cluster::without_racks(4);
+    cluster.topic("a", &[nodes(&[1, 2, 3])]);
+    for id in [1, 2] {
+        cluster.lose(id, 0);
+        cluster.apply(&MetadataRecord::NodeRemoved { node_id: node(id) });
+    }
+    let mut left = cluster.partition("a", 0);
+    left.replicas = nodes(&[3]);
+    cluster.put("a", 0, left);
+    // Two copies are better than one, and three are wanted still.
+    let first = plan(&cluster, &SETTINGS, 0);
+    assert_eq!(targets(&first), [nodes(&[3, 4])]);
+    cluster.begin(&first.begin[0]);
+    cluster.catch_up();
+    let second = plan(&cluster, &SETTINGS, 0);
+    assert_eq!((second.begin.len(), second.waiting), (0, 1));
+    cluster.join(5, None);
+    assert_eq!(targets(&plan(&cluster, &SETTINGS, 0)), [nodes(&[3, 4, 5])]);
 }
 
 #[test]
 fn a_drained_node_gives_its_leaderships_away_and_then_its_replicas() {
     let mut cluster = Cluster::without_racks(3);
-    cluster.topic("a", &[nodes(&[1, 2]), nodes(&[2, 1]), nodes(&[1])]);
+    cluster.topic("a", &[nodes(&[1, 2]), nodes(&[2, 1])]);
+    cluster.topic("b", &[nodes(&[1])]);
     cluster.set(1, DRAINING);
     assert_eq!(replicas_left(&cluster.image, node(1)), 3);
     let first = plan(&cluster, &SETTINGS, 0);

@@ -62,6 +62,14 @@ fn bytes_decide_between_equals() {
 }
 
 #[test]
+fn a_rack_that_holds_less_comes_first() {
+    let mut cluster = Cluster::of(&["a", "c", "a", "c", "b", "b"].map(Some));
+    cluster.topic("old", &[nodes(&[1]), nodes(&[2])]);
+    assert!(cluster.placed_topic("new", 2, 2));
+    assert!(cluster.counts().values().all(|counts| counts.0 == 1));
+}
+
+#[test]
 fn the_load_of_a_leader_that_fails_goes_to_all_others() {
     for (size, factor) in [(3, 2), (3, 3), (4, 3), (5, 3), (6, 2), (6, 3)] {
         let mut cluster = Cluster::without_racks(size as usize);
@@ -112,6 +120,14 @@ proptest! {
         for (_, _, partition) in cluster.partitions() {
             prop_assert!(is_distinct(&partition.replicas));
             prop_assert!(cluster.is_spread(&partition.replicas));
+        }
+        // No leader could hand a partition on and make leaders of the topic more even.
+        for topic in cluster.image.topics() {
+            let leads = |id| topic.partitions.iter().filter(|one| one.replicas[0] == id).count();
+            for partition in &topic.partitions {
+                let most = leads(partition.replicas[0]);
+                prop_assert!(partition.replicas.iter().all(|id| leads(*id) + 1 >= most));
+            }
         }
         // Within a rack all nodes are alike, whatever the sizes of racks.
         for id in candidates(&cluster.image) {

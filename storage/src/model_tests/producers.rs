@@ -3,6 +3,7 @@
 use highwater_protocol::ids::{ProducerEpoch, ProducerId, Sequence};
 
 use super::*;
+use crate::producer_snapshot::ProducerSnapshot;
 use crate::producer_state::SequenceError;
 use crate::producer_tracking;
 
@@ -309,4 +310,34 @@ fn copies_that_cannot_be_written_wait_and_are_bounded() {
     harness.crash(&mut Dice::new(3));
     harness.open().unwrap();
     assert_eq!(harness.state(), state);
+}
+
+/// What an interrupted truncation leaves: a snapshot that knows more than the log. Were it there still
+/// when other batches have its offsets, a start would believe it.
+#[test]
+fn a_snapshot_ahead_of_the_log_is_removed_for_good() {
+    for seed in 0..20 {
+        let mut harness = Harness::new();
+        harness.append(3, 2, 500).unwrap();
+        harness.flush().unwrap();
+        let end = harness.log().end();
+        harness.stop();
+        harness.disk.restart();
+        let ahead = ProducerSnapshot {
+            offset: end.next(),
+            segment: Offset::ZERO,
+            position: 0,
+            producers: Producers::default(),
+        };
+        ahead.write(&harness.disk, &dir()).unwrap();
+        let path = crate::layout::producer_snapshot_path(&dir(), ahead.offset);
+        assert!(harness.snapshots().contains(&path));
+        harness.open().unwrap();
+        harness.check_recovered("with a snapshot ahead");
+        harness.append(1, 2, 100).unwrap();
+        harness.crash(&mut Dice::new(seed));
+        assert!(!harness.snapshots().contains(&path), "seed {seed}");
+        harness.open().unwrap();
+        harness.check_recovered("later");
+    }
 }

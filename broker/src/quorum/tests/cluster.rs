@@ -250,13 +250,27 @@ impl Cluster {
         }
     }
 
+    /// What each node says of itself, for a test that failed.
+    fn states(&self) -> Vec<String> {
+        let nodes = self.nodes.values().map(|node| &node.quorum);
+        nodes
+            .map(|quorum| {
+                quorum.metrics(|metrics| format!("{metrics} {:?}", metrics.running_state))
+            })
+            .collect()
+    }
+
     /// Waits until each of these nodes has applied the topic.
     pub(super) async fn all_have(&self, ids: impl IntoIterator<Item = u32>, number: u32) {
         for id in ids {
             let mut applied = self.quorum(id).watch_applied();
             let arrived = applied.wait_for(|applied| has_topic(applied, number));
             let arrived = tokio::time::timeout(PATIENCE, arrived).await;
-            assert!(arrived.is_ok(), "topic {number} never reaches node {id}");
+            assert!(
+                arrived.is_ok(),
+                "topic {number} never reaches node {id}: {:#?}",
+                self.states()
+            );
         }
     }
 }

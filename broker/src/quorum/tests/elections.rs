@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::messages::{RaftProbeRequest, RaftRecords};
 use tokio::time::Instant;
@@ -160,4 +163,32 @@ async fn messages_for_another_node_are_refused() {
     };
     let answer = cluster.quorum(1).on_probe(request).await.unwrap();
     assert_eq!(answer.leader, Some(node(1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_decided_while_an_abandoned_change_may_still_be_made() {
+    let mut cluster = Cluster::of(2).await;
+    let (leader, term) = cluster.leader().await;
+    let other = 3 - leader;
+    cluster.stop(other).await;
+    let quorum = Arc::clone(cluster.quorum(leader));
+    let abandoned = [topic(1)];
+    {
+        let propose = quorum.propose(term, &abandoned);
+        tokio::pin!(propose);
+        // It cannot be committed by this node alone.
+        tokio::select! {
+            result = &mut propose => panic!("{result:?}"),
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+    }
+    let error = quorum.propose(term, &[topic(2)]).await;
+    assert!(matches!(error, Err(ProposeError::NotLeader { .. })));
+    assert_eq!(quorum.applied().image.topics().len(), 0);
+    cluster.start(other).await;
+    // What was given up is in the log of the leader, and is made before anything else.
+    cluster.all_have([1, 2], 1).await;
+    cluster.propose(2).await;
+    cluster.all_have([1, 2], 2).await;
+    assert!(quorum.doubts.watch().borrow().is_empty());
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use highwater_protocol::ids::NodeId;
 use highwater_storage::disk::Disk;
 use highwater_storage::sim_disk::{Dice, SimDisk};
 use highwater_storage::{Background, Engine, EngineOptions};
@@ -42,7 +43,7 @@ fn open(disk: &Arc<SimDisk>) -> Result<LogStore, LogStoreError> {
     }
     disk.create_dir_all(dir()).unwrap();
     disk.sync_dir(Path::new("/data")).unwrap();
-    LogStore::open(&engine, dir())
+    LogStore::open(&engine, dir(), NodeId::new(7))
 }
 
 async fn all(store: &mut LogStore) -> Vec<LogId> {

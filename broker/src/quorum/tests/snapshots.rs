@@ -108,3 +108,30 @@ fn no_changed_byte_of_a_snapshot_goes_unnoticed() {
     let error = snapshot_file::read(&mut File::open(&path).unwrap());
     assert!(matches!(error, Err(SnapshotError::Io(_))));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_rots_on_the_disk_is_not_handed_on() {
+    let mut cluster = Cluster::new();
+    cluster.snapshot_entries = 20;
+    cluster.start(1).await;
+    cluster.quorum(1).form("127.0.0.1", 1).await.unwrap();
+    for number in 0..50 {
+        cluster.propose(number).await;
+    }
+    until("the log was purged behind a snapshot", || {
+        cluster.quorum(1).log.purged().is_some()
+    })
+    .await;
+    let found = snapshot_file::find(&cluster.dir(1).join("raft")).unwrap();
+    let mut file = File::options().write(true).open(&found[0]).unwrap();
+    file.seek(SeekFrom::Start(100)).unwrap();
+    file.write_all(b"rot").unwrap();
+    drop(file);
+    cluster.start(2).await;
+    cluster.add_learner(2).await;
+    cluster.all_have([2], 49).await;
+    assert!(cluster.quorum(2).watch_failure().borrow().is_none());
+    assert!(cluster.quorum(1).watch_failure().borrow().is_none());
+    let applied = cluster.quorum(2).applied();
+    assert!((0..50).all(|number| has_topic(&applied, number)));
+}

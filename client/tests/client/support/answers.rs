@@ -52,6 +52,10 @@ pub(super) fn handle(shared: &Arc<Shared>, mut frame: Decoder, outbox: &Outbox) 
         ApiKey::Metadata => reply.send(outbox, &metadata(shared, &body(frame, reply))),
         ApiKey::Produce => return produce(shared, body(frame, reply), reply, outbox),
         ApiKey::Fetch => fetch(shared, body(frame, reply), reply, outbox),
+        ApiKey::DeleteTopics => {
+            let request: m::DeleteTopicsRequest = body(frame, reply);
+            reply.send(outbox, &delete_topics(shared, request));
+        }
         ApiKey::InitProducerId => init_producer_id(shared, reply, outbox),
         ApiKey::ListOffsets => reply.send(outbox, &list_offsets(shared, &body(frame, reply))),
         other => {
@@ -90,6 +94,25 @@ fn hello(shared: &Shared, request: &m::HelloRequest, reply: Reply, outbox: &Outb
         auth_mechanisms: Vec::new(),
     };
     reply.send(outbox, &answer);
+}
+
+fn delete_topics(shared: &Shared, request: m::DeleteTopicsRequest) -> m::DeleteTopicsResponse {
+    let refused = shared.world.refuse_changes.lock().pop();
+    let mut topics = shared.world.topics.lock();
+    let results = request.topics.into_iter().map(|name| {
+        let error = refused.unwrap_or_else(|| match topics.remove(&name) {
+            Some(_) => ErrorCode::None,
+            None => ErrorCode::UnknownTopicOrPartition,
+        });
+        m::TopicResult {
+            name,
+            error,
+            message: None,
+        }
+    });
+    m::DeleteTopicsResponse {
+        topics: results.collect(),
+    }
 }
 
 fn init_producer_id(shared: &Shared, reply: Reply, outbox: &Outbox) {

@@ -63,6 +63,8 @@ pub(super) struct Shared {
     pub(super) apis: Mutex<Vec<m::ApiRange>>,
     hang_up: watch::Sender<u64>,
     pub(super) corrupt_fetches: Mutex<bool>,
+    /// Requests are neither read nor answered.
+    frozen: Mutex<bool>,
     /// The leader and epoch that metadata names, where it is behind the times.
     pub(super) stale_metadata: Mutex<Option<(Option<u32>, u32)>>,
 }
@@ -107,6 +109,7 @@ impl FakeBroker {
             apis: Mutex::new(all.collect()),
             hang_up: watch::Sender::new(0),
             corrupt_fetches: Mutex::new(false),
+            frozen: Mutex::new(false),
             stale_metadata: Mutex::default(),
         });
         let mut broker = Self {
@@ -242,6 +245,16 @@ impl FakeBroker {
             .retain(|range| range.api != api.code());
     }
 
+    /// Keeps its connections and does nothing any more, or goes on.
+    pub fn freeze(&self, frozen: bool) {
+        *self.shared.frozen.lock() = frozen;
+    }
+
+    /// Refuses the next changes of topics.
+    pub fn refuse_changes(&self, code: ErrorCode, times: usize) {
+        *self.shared.world.refuse_changes.lock() = vec![code; times];
+    }
+
     /// Makes another broker, or nobody, lead a partition.
     pub fn lead(&self, name: &str, partition: u32, leader: Option<u32>) {
         let mut topics = self.shared.world.topics.lock();
@@ -319,6 +332,9 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream) {
     let mut buffer = BytesMut::new();
     loop {
         while let Some(frame) = frames.next_frame(&mut buffer).unwrap() {
+            while *shared.frozen.lock() {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
             if handle(&shared, Decoder::new(frame), &outbox).is_none() {
                 // Answers given before are still written.
                 drop(outbox);

@@ -30,6 +30,7 @@ pub(super) struct World {
     pub(super) live: Mutex<BTreeMap<u32, String>>,
     pub(super) next_producer: AtomicU64,
     pub(super) refuse_ids: Mutex<Vec<ErrorCode>>,
+    pub(super) refuse_changes: Mutex<Vec<ErrorCode>>,
     pub(super) beyond_end: Mutex<Option<ErrorCode>>,
     pub(super) late: Mutex<Vec<Late>>,
 }
@@ -45,6 +46,7 @@ impl Default for World {
             live: Mutex::default(),
             next_producer: AtomicU64::new(1000),
             refuse_ids: Mutex::default(),
+            refuse_changes: Mutex::default(),
             beyond_end: Mutex::default(),
             late: Mutex::default(),
         }
