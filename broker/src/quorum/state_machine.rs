@@ -26,8 +26,6 @@ use super::types::{
 pub(crate) struct Applied {
     /// Index of the last entry; 0 also before there is any.
     pub(crate) index: u64,
-    /// Its term; 0 before there is any entry of a leader.
-    pub(crate) term: u64,
     /// The cluster.
     pub(crate) image: Arc<ClusterImage>,
 }
@@ -74,7 +72,6 @@ impl StateMachine {
             image: Arc::default(),
             published: watch::Sender::new(Arc::new(Applied {
                 index: 0,
-                term: 0,
                 image: Arc::default(),
             })),
             store: Arc::new(SnapshotStore {
@@ -109,7 +106,6 @@ impl StateMachine {
     fn publish(&self) {
         self.published.send_replace(Arc::new(Applied {
             index: self.last.map_or(0, |id| id.index),
-            term: self.last.map_or(0, |id| id.leader_id.term),
             image: Arc::clone(&self.image),
         }));
     }

@@ -50,7 +50,6 @@ pub(super) struct Cluster {
 struct Node {
     quorum: Arc<Quorum>,
     engine: Arc<Engine>,
-    peers: Arc<Peers>,
     broker: TestBroker,
 }
 
@@ -129,7 +128,7 @@ impl Cluster {
             cluster: self.id,
             engine: Arc::clone(&engine),
             dir: dir.path().join("raft"),
-            peers: Arc::clone(&peers),
+            peers,
             election_timeout: ELECTION_TIMEOUT,
             snapshot_entries: self.snapshot_entries,
         })
@@ -147,7 +146,6 @@ impl Cluster {
         let started = Node {
             quorum,
             engine,
-            peers,
             broker,
         };
         self.nodes.insert(id, started);
@@ -158,7 +156,6 @@ impl Cluster {
         let stopped = self.nodes.remove(&node(id)).unwrap();
         stopped.broker.stop();
         stopped.quorum.shutdown().await;
-        stopped.peers.close();
         stopped.engine.close().unwrap();
     }
 
