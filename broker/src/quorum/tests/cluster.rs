@@ -187,7 +187,14 @@ impl Cluster {
 
     pub(super) async fn leader_other_than(&self, not: u32) -> (u32, u64) {
         let mut found = None;
-        until("somebody leads", || {
+        let deadline = Instant::now() + PATIENCE;
+        while found.is_none() {
+            assert!(
+                Instant::now() < deadline,
+                "nobody leads: {:#?}",
+                self.states()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
             found = self
                 .nodes
                 .iter()
@@ -197,9 +204,7 @@ impl Cluster {
                     Some((id.get(), term?))
                 })
                 .max_by_key(|(_, term)| *term);
-            found.is_some()
-        })
-        .await;
+        }
         found.unwrap()
     }
 
