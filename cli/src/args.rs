@@ -12,6 +12,7 @@ use crate::completion::CompletionArgs;
 use crate::config::ConfigArgs;
 use crate::consume::ConsumeArgs;
 use crate::demo::DemoArgs;
+use crate::health::HealthArgs;
 use crate::log::LogArgs;
 use crate::produce::ProduceArgs;
 use crate::topic::TopicArgs;
@@ -57,6 +58,8 @@ pub(crate) enum Verb {
     Consume(ConsumeArgs),
     /// Look at the cluster
     Cluster(ClusterArgs),
+    /// Ask a broker whether it is ready, as a health check does
+    Health(HealthArgs),
     /// Look at a broker's files, offline
     Log(LogArgs),
     /// Check and explain a broker's configuration
@@ -80,7 +83,7 @@ impl Verb {
             Self::Log(args) => args.output.json(),
             Self::Config(args) => args.output.json(),
             Self::Bench(args) => args.output.json(),
-            Self::Broker(_) | Self::Demo(_) | Self::Completion(_) => false,
+            Self::Broker(_) | Self::Health(_) | Self::Demo(_) | Self::Completion(_) => false,
         }
     }
 }
@@ -217,6 +220,8 @@ mod tests {
             "consume orders -o 5:9",
             "cluster info",
             "cluster info -o json -b h:1",
+            "health",
+            "health --url http://h:1/readyz --timeout 2s",
             "log dump dir",
             "log verify dir -o json",
             "config check",

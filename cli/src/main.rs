@@ -21,6 +21,7 @@ mod consume;
 mod demo;
 mod escape;
 mod exit;
+mod health;
 mod interrupt;
 mod log;
 mod moment;
@@ -72,6 +73,7 @@ fn run(verb: Verb) -> Outcome {
         Verb::Produce(args) => block_on(produce::run(&args)),
         Verb::Consume(args) => block_on(consume::run(&args)),
         Verb::Cluster(args) => block_on(cluster::run(&args)),
+        Verb::Health(args) => block_on(health::run(&args)),
         Verb::Log(args) => log::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Bench(args) => block_on(async { Ok(bench::run(args).await?.into()) }),

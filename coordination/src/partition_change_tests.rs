@@ -224,7 +224,7 @@ fn a_move_ends_when_everything_added_and_enough_of_the_target_is_in_sync() {
     let one_more = change(&[1, 2, 3], 1, &all);
     assert!(one_more.is_moving());
     assert_eq!(epochs(&one_more), (8, 5));
-    assert!(is_moving(&change(&[1, 3, 4], 3, &all)), "1 still counts");
+    assert!(change(&[1, 3, 4], 3, &all).is_moving(), "1 still counts");
 
     let done = change(&[1, 3, 4], 2, &all);
     assert_eq!(done.replicas, nodes(&[3, 4, 2]));
@@ -235,7 +235,7 @@ fn a_move_ends_when_everything_added_and_enough_of_the_target_is_in_sync() {
 
     let only_leaving = active(&[1]).with_leaving(node(3)).with_leaving(node(4));
     assert!(
-        is_moving(&change(&[1, 3, 4], 2, &only_leaving)),
+        change(&[1, 3, 4], 2, &only_leaving).is_moving(),
         "nobody of the target could lead"
     );
 }

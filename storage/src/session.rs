@@ -284,8 +284,9 @@ pub(crate) fn note_io_failure(
 }
 
 impl Engine {
-    /// How the life of the broker before this start ended. Call it after [`Engine::open_logs`] and
-    /// before anything is appended; the first answer stays.
+    /// How the life of the broker before this start ended. Call it after the last [`Engine::open_logs`]
+    /// of the start: the first answer stays. A log that is not opened is taken for one that is not
+    /// used.
     ///
     /// Syncs what recovery found, when a process crash is to be proved: may take as long as that.
     pub fn session_evidence(&self) -> SessionEvidence {

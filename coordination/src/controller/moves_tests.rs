@@ -41,6 +41,15 @@ fn a_move_that_adds_nothing_is_done_at_once_if_enough_is_in_sync() {
         Some(node(1)),
         "leaders are not moved by it"
     );
+}
+
+#[test]
+fn a_move_that_only_removes_waits_until_enough_of_the_rest_is_in_sync() {
+    let mut cluster = TestCluster::of(3);
+    let id = cluster.topic("a", &[1, 2], 2);
+    cluster.apply(set_replicas(&cluster.image, id, ZERO, &nodes(&[3, 2, 1])));
+    cluster.alter("a", &[1, 2, 3]);
+    assert_eq!(cluster.partition("a").replicas, nodes(&[3, 2, 1]));
     cluster.alter("a", &[1, 2]);
     cluster.apply(set_replicas(&cluster.image, id, ZERO, &nodes(&[3, 2])));
     assert_eq!(cluster.partition("a").removing, nodes(&[1]));
@@ -127,7 +136,7 @@ fn targets_that_make_no_sense_are_refused_one_by_one() {
     let bad = [
         (wanted("a", Some(&[])), ErrorCode::InvalidReplicationFactor),
         (wanted("a", Some(&[1, 1])), ErrorCode::InvalidRequest),
-        (wanted("a", Some(&[3])), ErrorCode::InvalidRequest),
+        (wanted("a", Some(&[3])), ErrorCode::InvalidReplicationFactor),
         (wanted("a", Some(&[1, 9])), ErrorCode::UnknownNode),
         (wanted("a", None), ErrorCode::PreconditionFailed),
         (wanted("x", Some(&[1])), ErrorCode::UnknownTopicOrPartition),

@@ -19,7 +19,7 @@ fn a_cluster_is_created_once_and_joined_by_its_first_node() {
     let empty = ClusterImage::default();
     let id = ClusterId::from_bytes([1; 16]);
     let nobody = join_cluster(&empty, &join(1, None)).unwrap_err();
-    assert_eq!(nobody.code(), ErrorCode::PreconditionFailed);
+    assert_eq!(nobody.code(), ErrorCode::Busy);
     let created = create_cluster(&empty, id, &join(1, None)).unwrap();
     assert_eq!(created.reply.node_id, node(1));
     let mut image = empty;
