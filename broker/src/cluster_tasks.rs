@@ -19,7 +19,7 @@ use highwater_protocol::ids::{PartitionId, TopicId};
 use highwater_protocol::messages::{PartitionsOfTopic, RegisterBrokerRequest};
 use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::life::{self, Wish};
 use crate::opening::open_partitions;
@@ -78,6 +78,8 @@ impl ClusterTasks {
 
     /// Takes this broker's place in the cluster. Returns once it may serve clients.
     pub(crate) async fn take_part(&mut self, shared: &Arc<Shared>) -> Result<(), StartError> {
+        let watching = Arc::clone(shared);
+        self.spawn(async move { watch_quorum(&watching).await });
         let upkeep = Arc::clone(&shared.controller);
         self.spawn(async move { upkeep.keep_up().await });
         if shared.is_founder {
@@ -122,7 +124,16 @@ impl ClusterTasks {
         shared
             .readiness
             .waits_for("it registers with the controller");
-        let evidence = shared.engine.session_evidence();
+        let engine = Arc::clone(&shared.engine);
+        // May sync every log that was recovered.
+        let evidence = tokio::task::spawn_blocking(move || engine.session_evidence())
+            .await
+            .map_err(|_| StartError::Aborted)?;
+        if let Some(doubt) = &evidence.doubt
+            && evidence.last_broker_epoch.is_some()
+        {
+            warn!(%doubt, "it cannot be proved that the last life left everything that it acknowledged");
+        }
         let (host, port) = shared.advertised.clone();
         let request = RegisterBrokerRequest {
             node_id: shared.node_id,
@@ -263,4 +274,22 @@ fn damaged(opened: &[OpenedPartition]) -> Vec<PartitionsOfTopic> {
             partitions,
         })
         .collect()
+}
+
+/// Without its metadata log a broker neither learns what it may not do any more nor keeps a lease.
+async fn watch_quorum(shared: &Arc<Shared>) {
+    let mut failure = shared.quorum.watch_failure();
+    let reason = match failure.wait_for(Option::is_some).await {
+        Ok(reason) => reason.clone(),
+        Err(_) => return,
+    };
+    error!(
+        reason = reason.as_deref(),
+        "the metadata log failed: this broker serves nothing from now on; repair its disk and restart it"
+    );
+    shared.lease.end();
+    shared
+        .readiness
+        .waits_for("its metadata log failed; the broker's log has the reason");
+    shared.heartbeats.end();
 }

@@ -54,7 +54,6 @@ mod readiness;
 mod reconcile;
 mod replica_fetcher;
 mod replication;
-#[allow(dead_code, reason = "the server starts it")]
 mod scrubber;
 mod server;
 mod shared;

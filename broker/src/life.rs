@@ -119,6 +119,13 @@ impl Heartbeats {
         self.nudge.notify_one();
     }
 
+    /// This life is over: no heartbeat is sent any more.
+    pub(crate) fn end(&self) {
+        self.standing
+            .send_modify(|standing| standing.is_over = true);
+        self.nudge.notify_one();
+    }
+
     /// What the controller last answered.
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
@@ -129,7 +136,7 @@ impl Heartbeats {
         let interval = shared.config.cluster.heartbeat_interval;
         let mut was_fenced = None;
         let mut reported: Option<Instant> = None;
-        loop {
+        while !self.standing.borrow().is_over {
             let sent = BootTime::now();
             let request = self.request(&shared);
             // An answer that comes later than this renews nothing worth having.

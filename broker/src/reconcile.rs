@@ -25,7 +25,6 @@ use highwater_coordination::image_changes::{LocalChange, LocalRole, local_change
 use highwater_coordination::moment::Moment;
 use highwater_coordination::partition_leader::PartitionView;
 use highwater_protocol::ids::{IncarnationId, NodeId, PartitionId, TopicId};
-use highwater_protocol::messages::PartitionsOfTopic;
 use highwater_storage::{Engine, Log, LogOptions, PartitionMeta, StorageError};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
@@ -157,11 +156,6 @@ impl Reconcile {
             self.remove(&topic, partition);
         }
         self.remove_strays(after);
-    }
-
-    /// Everything that cannot be used here, for the controller to know.
-    pub(crate) fn offline_partitions(&self) -> Vec<PartitionsOfTopic> {
-        self.deps.partitions.offline()
     }
 
     /// Begins anew with replicas that are offline here and that nobody counts on: what is left of the

@@ -253,7 +253,7 @@ fn a_log_that_is_missing_is_begun_anew_only_where_nobody_counts_on_it() {
             .unwrap();
         let broker = broker.restart(true);
         assert_eq!(broker.is_followed(), is_anew, "{isr:?}");
-        let offline = broker.reconcile.offline_partitions();
+        let offline = broker.reconcile.deps.partitions.offline();
         assert_eq!(offline.is_empty(), is_anew);
     }
 }
@@ -266,7 +266,7 @@ fn a_replica_that_cannot_be_used_is_set_aside_once_nobody_counts_on_it() {
     broker.change(&[partition(2, OTHER, &[ME, OTHER], &[ME, OTHER])]);
     let held = broker.held().unwrap();
     held.put_aside("for the test".into());
-    assert_eq!(broker.reconcile.offline_partitions().len(), 1);
+    assert_eq!(broker.reconcile.deps.partitions.offline().len(), 1);
     assert!(
         !broker.reconcile.rebuild(&broker.image, key()),
         "it is in sync"
@@ -282,7 +282,7 @@ fn a_replica_that_cannot_be_used_is_set_aside_once_nobody_counts_on_it() {
     let anew = broker.held().unwrap();
     assert_eq!(anew.log().end(), Offset::ZERO);
     assert!(broker.is_followed());
-    assert!(broker.reconcile.offline_partitions().is_empty());
+    assert!(broker.reconcile.deps.partitions.offline().is_empty());
     let kept = std::fs::read_dir(broker.dir.path()).unwrap();
     let kept = kept.map(|entry| entry.unwrap().file_name());
     assert!(

@@ -44,6 +44,7 @@ use crate::listener;
 use crate::metrics::Metrics;
 use crate::network_thread::NetworkThread;
 use crate::readiness::{Phase, Readiness};
+use crate::scrubber;
 use crate::shared::Shared;
 
 /// Why a broker did not start.
@@ -310,7 +311,8 @@ struct Control {
     shared: Arc<Shared>,
     stop_network: CancellationToken,
     acceptor: tokio::task::JoinHandle<Vec<NetworkThread>>,
-    housekeeping: Option<tokio::task::JoinHandle<()>>,
+    /// Housekeeping and scrubbing.
+    chores: Vec<tokio::task::JoinHandle<()>>,
     cluster: ClusterTasks,
     admin: Option<admin::AdminServer>,
 }
@@ -371,12 +373,15 @@ impl Control {
             shared: Arc::clone(&shared),
             stop_network,
             acceptor,
-            housekeeping: None,
+            chores: Vec::new(),
             cluster: joined.tasks,
             admin,
         });
         control.cluster.take_part(&shared).await?;
-        control.housekeeping = Some(tokio::spawn(housekeeping::run(Arc::clone(&shared))));
+        control.chores = vec![
+            tokio::spawn(housekeeping::run(Arc::clone(&shared))),
+            tokio::spawn(scrubber::run(Arc::clone(&shared))),
+        ];
         shared.readiness.set(Phase::Serving);
         info!(
             node = %shared.node_id, cluster = %shared.cluster_id, %address,
@@ -397,7 +402,7 @@ impl Control {
             shared,
             stop_network,
             acceptor,
-            housekeeping,
+            chores,
             cluster,
             admin,
         } = self;
@@ -409,8 +414,8 @@ impl Control {
         if ending == Ending::Orderly {
             drain(&shared).await;
         }
-        if let Some(housekeeping) = housekeeping {
-            housekeeping.abort();
+        for chore in chores {
+            chore.abort();
         }
         cluster.stop(&shared).await;
         stop_network.cancel();

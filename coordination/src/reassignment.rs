@@ -46,10 +46,11 @@ pub struct LeaderTarget {
 /// How many replicas a partition may have after a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Factor {
-    /// As many as the topic wants.
-    Kept,
-    /// That or more. Fewer are never asked for: healing would add what is missing.
+    /// As many as its topic wants, or more. Fewer are not for an operator to ask for: healing would add
+    /// what is missing.
     MayGrow,
+    /// Any number: healing goes on with what there is room for.
+    MayChange,
 }
 
 /// Why replicas cannot be what is asked for.
@@ -96,7 +97,7 @@ pub enum ReassignmentError {
         /// The node.
         node: NodeId,
     },
-    /// Fewer replicas than the topic wants, or more although that was not said in so many words.
+    /// Fewer replicas than the topic wants.
     #[error("partitions of topic {topic} have {factor} replicas, not {wanted}")]
     Factor {
         /// The topic.
@@ -172,8 +173,7 @@ pub fn check_target(
         }
     }
     let wanted = replicas.len();
-    let has_more = wanted > usize::from(found.replicas);
-    if wanted < usize::from(found.replicas) || (has_more && factor == Factor::Kept) {
+    if wanted < usize::from(found.replicas) && factor == Factor::MayGrow {
         return Err(ReassignmentError::Factor {
             topic: found.name.clone(),
             factor: found.replicas,
@@ -190,7 +190,7 @@ pub fn check_target(
 }
 
 /// The replicas that the partition had before the move under way, if any.
-pub(crate) fn origin_of(partition: &PartitionImage) -> impl Iterator<Item = NodeId> + '_ {
+pub fn origin_of(partition: &PartitionImage) -> impl Iterator<Item = NodeId> + '_ {
     partition
         .replicas
         .iter()

@@ -167,7 +167,7 @@ async fn the_quorum_grows_to_three_voters_and_can_be_changed() {
     let leader = admin.describe_quorum().await.unwrap().leader.get();
     let leaves = *now.iter().find(|node| **node != leader).unwrap();
     admin
-        .alter_voters([NodeId::new(learner)], [NodeId::new(leaves)])
+        .alter_voters(&[NodeId::new(learner)], &[NodeId::new(leaves)])
         .await
         .unwrap();
     eventually("the vote has moved", || async {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use highwater_coordination::balance::plan_balance;
+use highwater_coordination::balance::{next_wave, plan_balance};
 use highwater_coordination::broker_registry::BrokerRegistry;
 use highwater_coordination::cluster_image::ClusterImage;
 use highwater_coordination::controller as decide;
@@ -214,9 +214,8 @@ impl Controller {
         let healing = self.healing_plan(&image);
         let upkeep = self.upkeep.lock();
         let waiting_balance = upkeep.balancing.as_ref().map_or(0, |plan| {
-            highwater_coordination::balance::next_wave(plan, &image, usize::MAX)
-                .begin
-                .len()
+            let wave = next_wave(plan, &image, usize::MAX);
+            wave.begin.len() + wave.waiting
         });
         let moves = under_way(&image, &upkeep.begun)
             .into_iter()

@@ -181,6 +181,13 @@ impl Controller {
                 if now_ms().saturating_sub(*since) >= after)
         };
         let kept_from_voting = self.upkeep.lock().kept_from_voting.clone();
+        if self.quorum.is_changing_voters() {
+            // A change that an earlier leader began and did not end.
+            if let Err(error) = self.quorum.set_voters(&members.voters).await {
+                debug!(%error, "a change of the voters is not ended yet");
+            }
+            return;
+        }
         let plan = plan_members(
             &image,
             &members,
@@ -290,12 +297,20 @@ impl Controller {
         let plan = self.healing_plan(&image);
         self.hand_leaderships(plan.leaders.clone()).await?;
         for (topic, partition) in plan.cancel.iter().copied() {
-            self.change(move |situation| {
-                Ok(decide::cancel_move(situation.image, topic, partition)?)
-            })
-            .await?;
+            let cancelled = self
+                .change(move |situation| {
+                    Ok(decide::cancel_move(situation.image, topic, partition)?)
+                })
+                .await;
+            match cancelled {
+                Ok(_) => info!(%topic, %partition, "a rebuild is given up: the broker is back"),
+                // It has just ended, or what it added is needed by now.
+                Err(ChangeError::Refused(error)) => {
+                    debug!(%topic, %partition, %error, "a rebuild is not given up");
+                }
+                Err(error) => return Err(error),
+            }
             self.note_move(topic, partition, None);
-            info!(%topic, %partition, "a rebuild is given up: the broker is back");
         }
         for target in plan.begin.iter().cloned() {
             self.begin_move(target).await?;
@@ -304,7 +319,7 @@ impl Controller {
         if plan.paused != upkeep.last_healing.paused
             && let Some(reason) = &plan.paused
         {
-            warn!(reason, "healing is paused");
+            info!(reason, "nothing is healed or moved");
         }
         upkeep.last_healing = plan;
         Ok(())
@@ -378,7 +393,9 @@ impl Controller {
                 .safe_mode
                 .as_ref()
                 .is_some_and(|safe_mode| safe_mode.reason().is_some());
-            if is_held || upkeep.balancing.is_some() {
+            // With a broker missing, the shares of those that are there would not be the right ones.
+            let is_incomplete = !upkeep.last_healing.absent.is_empty();
+            if is_held || is_incomplete || upkeep.balancing.is_some() {
                 return;
             }
             let added: Vec<NodeId> = image

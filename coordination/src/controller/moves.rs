@@ -32,7 +32,7 @@ pub fn set_replicas(
 ) -> Result<Decision<PartitionImage>, ControllerError> {
     let topic = topic_by_id(image, topic_id)?;
     let now = partition_of(topic, partition)?;
-    let after = with_target(image, topic, partition, now, target)?;
+    let after = with_target(image, topic, partition, now, target, Factor::MayChange)?;
     Ok(decision(topic, partition, now, after))
 }
 
@@ -54,7 +54,8 @@ pub fn cancel_move(
 }
 
 /// Decides about moves that an operator asked for. Each is taken or refused by itself; the reply has
-/// their results in order. A second move of the same partition is refused.
+/// their results in order. A second move of the same partition is refused, and so are fewer replicas than
+/// the topic wants: healing would add them again.
 #[must_use]
 pub fn move_replicas(image: &ClusterImage, moves: &[ReplicaMove]) -> Decision<Vec<TopicResult>> {
     let mut seen = BTreeSet::new();
@@ -71,7 +72,7 @@ pub fn move_replicas(image: &ClusterImage, moves: &[ReplicaMove]) -> Decision<Ve
                 });
             }
             let after = match &wanted.replicas {
-                Some(target) => with_target(image, topic, index, now, target)?,
+                Some(target) => with_target(image, topic, index, now, target, Factor::MayGrow)?,
                 None => without_move(image, topic, index, now)?,
             };
             Ok(after.map(|after| after.record(topic.id, index)))
@@ -119,13 +120,14 @@ fn with_target(
     index: PartitionId,
     now: &PartitionImage,
     target: &[NodeId],
+    factor: Factor,
 ) -> Result<Option<PartitionImage>, ControllerError> {
     check_target(
         image,
         topic.name.as_str(),
         index,
         target,
-        Factor::MayGrow,
+        factor,
         MoveReason::Operator,
     )?;
     if target.len() < usize::from(topic.isr_min) {

@@ -327,6 +327,28 @@ fn replicas_of_a_removed_node_are_rebuilt_at_once() {
 }
 
 #[test]
+fn what_is_missing_is_added_as_far_as_there_are_nodes() {
+    let mut cluster = Cluster::without_racks(4);
+    cluster.topic("a", &[nodes(&[1, 2, 3])]);
+    for id in [1, 2] {
+        cluster.lose(id, 0);
+        cluster.apply(&MetadataRecord::NodeRemoved { node_id: node(id) });
+    }
+    let mut left = cluster.partition("a", 0);
+    left.replicas = nodes(&[3]);
+    cluster.put("a", 0, left);
+    // Two copies are better than one, and three are wanted still.
+    let first = plan(&cluster, &SETTINGS, 0);
+    assert_eq!(targets(&first), [nodes(&[3, 4])]);
+    cluster.begin(&first.begin[0]);
+    cluster.catch_up();
+    let second = plan(&cluster, &SETTINGS, 0);
+    assert_eq!((second.begin.len(), second.waiting), (0, 1));
+    cluster.join(5, None);
+    assert_eq!(targets(&plan(&cluster, &SETTINGS, 0)), [nodes(&[3, 4, 5])]);
+}
+
+#[test]
 fn a_drained_node_gives_its_leaderships_away_and_then_its_replicas() {
     let mut cluster = Cluster::without_racks(3);
     cluster.topic("a", &[nodes(&[1, 2]), nodes(&[2, 1])]);
