@@ -85,6 +85,11 @@ impl Quorum {
         })
     }
 
+    /// Whether the voters are being changed, or were and the change was cut off.
+    pub(crate) fn is_changing_voters(&self) -> bool {
+        self.voters_to_come().is_some()
+    }
+
     /// The voters that a change goes to, or would if it had not been cut off; `None` when there is none.
     pub(super) fn voters_to_come(&self) -> Option<BTreeSet<u64>> {
         self.metrics(|metrics| {
