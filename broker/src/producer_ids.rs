@@ -15,9 +15,6 @@ use tokio::sync::Mutex;
 
 use crate::partitions::Refusal;
 
-/// Ids of a block that the controller of one broker takes from its metadata.
-pub(crate) const BLOCK_IDS: u32 = 1000;
-
 /// Ids that nobody else has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProducerIdBlock {

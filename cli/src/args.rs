@@ -13,6 +13,7 @@ use crate::completion::CompletionArgs;
 use crate::config::ConfigArgs;
 use crate::consume::ConsumeArgs;
 use crate::demo::DemoArgs;
+use crate::health::HealthArgs;
 use crate::log::LogArgs;
 use crate::node::NodeArgs;
 use crate::partition::PartitionArgs;
@@ -66,6 +67,8 @@ pub(crate) enum Verb {
     Partition(PartitionArgs),
     /// Give every broker its share of the replicas
     Balance(BalanceArgs),
+    /// Ask a broker whether it is ready, as a health check does
+    Health(HealthArgs),
     /// Look at a broker's files, offline
     Log(LogArgs),
     /// Check and explain a broker's configuration
@@ -92,7 +95,7 @@ impl Verb {
             Self::Log(args) => args.output.json(),
             Self::Config(args) => args.output.json(),
             Self::Bench(args) => args.output.json(),
-            Self::Broker(_) | Self::Demo(_) | Self::Completion(_) => false,
+            Self::Broker(_) | Self::Health(_) | Self::Demo(_) | Self::Completion(_) => false,
         }
     }
 }
@@ -258,6 +261,8 @@ mod tests {
             "balance run -w",
             "balance status --watch",
             "balance cancel -o json",
+            "health",
+            "health --url http://h:1/readyz --timeout 2s",
             "log dump dir",
             "log verify dir -o json",
             "config check",

@@ -22,6 +22,7 @@ mod consume;
 mod demo;
 mod escape;
 mod exit;
+mod health;
 mod interrupt;
 mod log;
 mod moment;
@@ -79,6 +80,7 @@ fn run(verb: Verb) -> Outcome {
         Verb::Node(args) => block_on(node::run(&args)),
         Verb::Partition(args) => block_on(partition::run(&args)),
         Verb::Balance(args) => block_on(balance::run(&args)),
+        Verb::Health(args) => block_on(health::run(&args)),
         Verb::Log(args) => log::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Bench(args) => block_on(async { Ok(bench::run(args).await?.into()) }),

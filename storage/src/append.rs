@@ -248,6 +248,7 @@ impl Log {
         }
         // A failure that takes the log offline is logged where it happens.
         if self.sync_now(reason).is_err() && self.offline.get().is_some() {
+            self.note_io_failure();
             self.notify_durable();
         }
     }

@@ -78,6 +78,9 @@ pub enum OfflineReason {
     /// The log was deleted.
     #[error("the log was deleted")]
     Deleted,
+    /// The log was set aside; another one takes its place.
+    #[error("the log was set aside")]
+    SetAside,
     /// The engine was closed.
     #[error("the storage engine was closed")]
     Closed,

@@ -59,6 +59,15 @@ impl Log {
         self.sync_now(FlushReason::Timer)
     }
 
+    /// As [`Log::flush`], but without a checkpoint for every call: for a caller that syncs after each
+    /// append. The checkpoint follows in time, so that a start after a crash scans little.
+    ///
+    /// # Errors
+    /// As [`Log::flush`].
+    pub fn sync(&self) -> Result<Offset, StorageError> {
+        self.sync_now(FlushReason::Requested)
+    }
+
     pub(crate) fn sync_now(&self, reason: FlushReason) -> Result<Offset, StorageError> {
         let mut sync = self.sync.lock();
         self.sync_locked(&mut sync, reason)

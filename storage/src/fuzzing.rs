@@ -21,8 +21,9 @@ use crate::options::{Background, EngineOptions, LogOptions};
 use crate::partition_meta::{self, PartitionMeta};
 use crate::producer_snapshot::ProducerSnapshot;
 use crate::seal::Seal;
+use crate::session::LifeRecord;
 use crate::sim_disk::SimDisk;
-use crate::{checkpoint, offset_index, time_index};
+use crate::{checkpoint, offset_index, restart, time_index};
 
 /// A target: its name, which is also the name of its corpus directory, and its function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -196,7 +197,7 @@ pub fn storage_small_file(data: &[u8]) {
         assert_eq!(Identity::decode(&identity.encode()).as_ref(), Ok(identity));
     }
     let known = Identity {
-        dir: crate::DirId::from_bytes([0; 16]),
+        dir: crate::identity::DirId::from_bytes([0; 16]),
         session: [0; 16],
     };
     if let Ok(closed) = ClosedLogs::decode(data, &known) {
@@ -204,6 +205,12 @@ pub fn storage_small_file(data: &[u8]) {
             ClosedLogs::decode(&closed.encode(&known), &known),
             Ok(closed)
         );
+    }
+    if let Ok(record) = LifeRecord::decode(data) {
+        assert_eq!(LifeRecord::decode(&record.encode()), Ok(record));
+    }
+    if let Ok(offset) = restart::decode(data) {
+        assert_eq!(restart::decode(&restart::encode(offset)), Ok(offset));
     }
     if let Ok(meta) = partition_meta::decode(data) {
         assert_eq!(

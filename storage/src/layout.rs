@@ -5,6 +5,9 @@
 //!   lock                        held by the broker that works here
 //!   data-dir                    identity of the directory and its present session
 //!   clean-shutdown              only between an orderly close and the next open
+//!   broker-epoch                registration and boot of the present or last life
+//!   dir-died                    only after a failed sync or another failed file operation
+//!   scrub                       how far scrubbing got
 //!   <topic id>-<partition>/
 //!     partition.toml            names the topic, for people and for the next start
 //!     leader-epochs             epoch -> first offset
@@ -18,6 +21,8 @@
 //!     prepared-N.next           space for the next segment, without content
 //!     *.tmp                     a small file that was being written
 //!   <topic id>-<partition>.<uuid>.deleted/   being removed
+//!   <topic id>-<partition>.damaged-<n>/      a damaged log that was replaced, kept
+//!   <topic id>-<partition>.stray-<n>/        a log of no known partition, kept
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -30,6 +35,12 @@ pub(crate) const LOCK: &str = "lock";
 pub(crate) const IDENTITY: &str = "data-dir";
 /// Marker of an orderly close.
 pub(crate) const CLEAN_SHUTDOWN: &str = "clean-shutdown";
+/// Registration and boot of the last life.
+pub(crate) const BROKER_EPOCH: &str = "broker-epoch";
+/// Left behind by a failed file operation.
+pub(crate) const DIR_DIED: &str = "dir-died";
+/// How far scrubbing got.
+pub(crate) const SCRUB: &str = "scrub";
 /// Describes the partition.
 pub(crate) const PARTITION_META: &str = "partition.toml";
 /// Epoch cache of a log.
@@ -130,6 +141,41 @@ pub fn parse_partition_dir_name(name: &str) -> Option<(TopicId, PartitionId)> {
     (partition_dir_name(parsed.0, parsed.1) == name).then_some(parsed)
 }
 
+/// Why a log is not used any more, and kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SetAside {
+    /// It is damaged.
+    Damaged,
+    /// It belongs to no known partition.
+    Stray,
+}
+
+impl SetAside {
+    const ALL: [Self; 2] = [Self::Damaged, Self::Stray];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::Stray => "stray",
+        }
+    }
+}
+
+/// Name of the directory of a log that was set aside, `number` counting those of one partition.
+pub(crate) fn set_aside_name(dir_name: &str, why: SetAside, number: u32) -> String {
+    format!("{dir_name}.{}-{number}", why.word())
+}
+
+/// What a directory of a log that was set aside is of, if the name is one.
+pub(crate) fn parse_set_aside_name(name: &str) -> Option<(&str, SetAside, u32)> {
+    let (dir_name, rest) = name.split_once('.')?;
+    parse_partition_dir_name(dir_name)?;
+    let (word, number) = rest.split_once('-')?;
+    let why = SetAside::ALL.into_iter().find(|why| why.word() == word)?;
+    let number = number.parse().ok()?;
+    (set_aside_name(dir_name, why, number) == name).then_some((dir_name, why, number))
+}
+
 /// Name of the file that is prepared as the next segment.
 pub(crate) fn prepared_name(number: u64) -> String {
     format!("prepared-{number}.next")
@@ -184,5 +230,13 @@ mod tests {
         assert_eq!(parse_partition_dir_name(&name.to_uppercase()), None);
         assert_eq!(parse_partition_dir_name(&format!("{name}.x.deleted")), None);
         assert_eq!(parse_partition_dir_name("-"), None);
+        for why in SetAside::ALL {
+            let kept = set_aside_name(&name, why, 12);
+            assert_eq!(parse_set_aside_name(&kept), Some((name.as_str(), why, 12)));
+            assert_eq!(parse_partition_dir_name(&kept), None);
+        }
+        for other in ["damaged-01", "damaged-", "damaged", "lost-1", "x.deleted"] {
+            assert_eq!(parse_set_aside_name(&format!("{name}.{other}")), None);
+        }
     }
 }

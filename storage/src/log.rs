@@ -18,12 +18,14 @@ use parking_lot::{Mutex, RwLock};
 use crate::background::{DurableCallback, Shared};
 use crate::checkpoint::{Checkpoint, RecoveryPoint};
 use crate::epoch_checkpoint::{EpochCache, EpochEnd};
-use crate::error::{OfflineReason, ReadError, StorageError};
+use crate::error::{DamageKind, OfflineReason, ReadError, StorageError};
 use crate::map::MapWriter;
 use crate::options::LogOptions;
 use crate::partition_meta::PartitionMeta;
 use crate::producer_tracking::{ProducerTracking, Rebuilt};
 use crate::segment::{BatchPlace, Segment};
+use crate::session;
+use crate::small_file;
 use crate::tail::{Prepared, Tail};
 use crate::time_index::IndexBuilder;
 
@@ -303,10 +305,28 @@ impl Log {
     /// Takes the log offline and tells who waits for it; the first reason stays.
     pub(crate) fn go_offline(&self, reason: OfflineReason) -> Arc<OfflineReason> {
         let (reason, is_first) = self.set_offline(reason);
+        self.note_io_failure();
         if is_first {
             self.notify_durable();
         }
         reason
+    }
+
+    /// Remembers for the next start that the disk failed, if that is why the log is offline.
+    pub(crate) fn note_io_failure(&self) {
+        let Some(reason) = self.offline.get() else {
+            return;
+        };
+        let failed = match &**reason {
+            OfflineReason::SyncFailed(_) | OfflineReason::Io(_) => true,
+            OfflineReason::Damaged(damage) => matches!(damage.kind, DamageKind::Unreadable(_)),
+            OfflineReason::Deleted | OfflineReason::SetAside | OfflineReason::Closed => false,
+        };
+        if failed {
+            let data_dir = small_file::parent(&self.dir);
+            let noted = &self.shared.io_failed;
+            session::note_io_failure(self.shared.disk(), data_dir, noted, reason);
+        }
     }
 
     /// Takes the log offline. Says whether it was not before.
@@ -318,7 +338,7 @@ impl Log {
         }));
         if is_first {
             match &*reason {
-                OfflineReason::Deleted | OfflineReason::Closed => {}
+                OfflineReason::Deleted | OfflineReason::SetAside | OfflineReason::Closed => {}
                 reason => {
                     tracing::error!(log = %self.dir.display(), %reason, "log goes offline");
                 }

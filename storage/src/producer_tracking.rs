@@ -26,7 +26,7 @@ use crate::segment::{BatchPlace, Segment};
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Without producers, less than this is read again rather than saved: ten thousand small logs are
 /// closed without ten thousand files.
-const NOT_WORTH_A_FILE_BYTES: u64 = 1 << 20;
+const NOT_WORTH_A_FILE_BYTES: u64 = 64 << 10;
 /// Copies that wait for a sync; of more, the oldest go. It bounds memory, and costs a start reading.
 pub(crate) const PENDING_MAX: usize = 4;
 /// Read at once when headers are looked at one after the other.

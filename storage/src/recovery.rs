@@ -52,6 +52,9 @@ pub struct RecoveryReport {
     /// Valid batches behind the first bad one that were cut with it. Never durable; many of them
     /// mean that the disk loses writes.
     pub cut_valid_batches: u64,
+    /// What was cut is more than one unfinished batch at the very end, which is all that the end of
+    /// a process leaves.
+    pub cut_beyond_one_batch: bool,
     /// Whole segments behind the first bad batch that were removed.
     pub removed_segments: usize,
     /// Whether index entries had to be made again.
@@ -326,6 +329,7 @@ impl Recovery<'_> {
             );
             progress.report.cut_bytes += segment.file_bytes;
             progress.report.removed_segments += 1;
+            progress.report.cut_beyond_one_batch = true;
             self.remove_segment(segment.base)?;
         }
         self.disk()
@@ -393,7 +397,9 @@ impl Recovery<'_> {
                         == (closed.last_segment, closed.last_segment_bytes)
             });
         // A start of the log that was read from the page cache only must not go back later.
+        // Nor may what was found behind the recovery point count as durable before its names are.
         let dirty = epochs != known_epochs
+            || end > point.offset
             || report.cut_bytes > 0
             || report.removed_segments > 0
             || (!report.clean && checkpoint.log_start > Offset::ZERO);

@@ -29,7 +29,8 @@ use crate::trim::remove_if_there;
 const KIND: Kind = *b"HWrs";
 const VERSION: u16 = 1;
 
-fn encode(offset: Offset) -> Vec<u8> {
+/// The bytes of a `restart` file.
+pub(crate) fn encode(offset: Offset) -> Vec<u8> {
     small_file::wrap(KIND, VERSION, &offset.get().to_le_bytes())
 }
 

@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use highwater_broker::EmbeddedBroker;
+use highwater_broker::{EmbeddedBroker, EmbeddedCluster};
+use highwater_client::{Client, NewTopic, TopicDescription};
+use highwater_config::BrokerConfig;
 use highwater_protocol::batch_builder::BatchBuilder;
 use highwater_protocol::compression::Compression;
 use highwater_protocol::error_code::ErrorCode;
@@ -286,4 +289,97 @@ async fn no_producer_id_is_given_out_twice() {
         broker.restart().await.unwrap();
     }
     broker.shutdown().await.unwrap();
+}
+
+/// How long a cluster may take for anything.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Timeouts short enough for a test, and long enough for a busy machine.
+fn quick(_: usize, config: &mut BrokerConfig) {
+    config.cluster.heartbeat_interval = Duration::from_millis(100);
+    config.cluster.session_timeout = Duration::from_secs(3);
+    config.cluster.election_timeout = Duration::from_millis(500);
+    config.replication.lag_time_max = Duration::from_secs(2);
+    config.replication.fetch_wait_max = Duration::from_millis(200);
+}
+
+/// Waits until a topic is as it should be, and says how it is.
+async fn until(
+    client: &Client,
+    topic: &str,
+    is_so: impl Fn(&TopicDescription) -> bool,
+) -> TopicDescription {
+    let began = Instant::now();
+    loop {
+        let described = client.admin().describe_topic(topic).await;
+        match described {
+            Ok(described) if is_so(&described) => return described,
+            other => assert!(began.elapsed() < DEADLINE, "{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Who leads next knows what the last leader knew, however often that happens, and whether it has the
+/// batches from the network or from its own disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_are_recognized_by_every_next_leader() {
+    let mut cluster = EmbeddedCluster::start_with(3, quick).await.unwrap();
+    let client = Client::builder()
+        .seeds(cluster.addresses().to_vec())
+        .connect()
+        .await
+        .unwrap();
+    let topic = NewTopic::new("t")
+        .partitions(1)
+        .replicas(3)
+        .config("segment.bytes", "64KiB")
+        .config("max.message.bytes", "32KiB");
+    client.admin().create_topic(topic).await.unwrap();
+    let mut producer = None;
+    let mut sent: u32 = 0;
+    let mut dead: Option<u32> = None;
+    for _ in 0..4 {
+        let described = until(&client, "t", |topic| {
+            let partition = &topic.partitions[0];
+            let enough = if dead.is_some() { 2 } else { 3 };
+            partition.isr.len() == enough
+                && partition
+                    .leader
+                    .is_some_and(|leader| Some(leader.get()) != dead)
+        })
+        .await;
+        let leader = described.partitions[0].leader.unwrap().get();
+        let address = cluster.broker(leader as usize - 1).address();
+        let (again, next) = (sent, sent + 13);
+        let topic_id = described.topic_id;
+        let known = producer;
+        // The raw client blocks.
+        let answered = tokio::task::spawn_blocking(move || {
+            let mut client = RawClient::hello(address);
+            let producer = known.unwrap_or_else(|| Producer::new(&mut client, topic_id));
+            for number in again.saturating_sub(5)..again {
+                let expected = Offset::new(u64::from(number * RECORDS));
+                assert_eq!(producer.send(&mut client, number), Ok(expected));
+            }
+            if again > 0 {
+                let answer = producer.send(&mut client, again - 6);
+                assert_eq!(code(answer), ErrorCode::DuplicateSequence);
+                let answer = producer.send(&mut client, again + 1);
+                assert_eq!(code(answer), ErrorCode::OutOfOrderSequence);
+            }
+            producer.send_all(&mut client, again..next);
+            assert_records(&mut client, topic_id, next);
+            producer
+        });
+        producer = Some(answered.await.unwrap());
+        sent = next;
+        if let Some(back) = dead {
+            cluster.restart(back as usize - 1).await.unwrap();
+            until(&client, "t", |topic| topic.partitions[0].isr.len() == 3).await;
+        }
+        cluster.kill(leader as usize - 1).await.unwrap();
+        dead = Some(leader);
+    }
+    cluster.shutdown().await.unwrap();
 }

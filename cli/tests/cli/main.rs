@@ -8,6 +8,7 @@ mod consume;
 mod demo;
 mod errors;
 mod harness;
+mod health;
 mod offline;
 mod produce;
 mod topics;
