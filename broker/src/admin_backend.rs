@@ -4,10 +4,11 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use highwater_config::TopicSettingSource;
 use highwater_coordination::cluster_image::TopicImage;
-use highwater_coordination::controller::ControllerError;
 use highwater_protocol::error_code::ErrorCode;
-use highwater_protocol::ids::PartitionId;
-use highwater_protocol::messages::ConfigEntry;
+use highwater_protocol::ids::{NodeId, PartitionId};
+use highwater_protocol::messages::{
+    self as wire, ConfigEntry, CreateTopicsRequest, DeleteTopicsRequest,
+};
 use highwater_storage::{EngineStats, SYNC_LATENCY_BOUNDS_US};
 
 use crate::admin::{
@@ -15,7 +16,7 @@ use crate::admin::{
     CreatedTopic, LogView, NewTopic, PartitionView, ReadinessView, RecoveryView, Status,
     TopicSummary, TopicView,
 };
-use crate::controller::{ChangeError, TopicRequest};
+use crate::api::controlled::{self, From};
 use crate::metrics::{DurationBuckets, Metrics, PartitionScrape, Scrape, StorageScrape};
 use crate::partition::Partition;
 use crate::partitions::Hosted;
@@ -62,12 +63,12 @@ impl AdminBackend for Backend {
                 partitions_done,
                 partitions_total,
             }),
-            Phase::Starting | Phase::Serving | Phase::Stopping => None,
+            Phase::Starting | Phase::Joining { .. } | Phase::Serving | Phase::Stopping => None,
         };
         let shared = self.shared();
         ReadinessView {
             status: match phase {
-                Phase::Starting => Status::Starting,
+                Phase::Starting | Phase::Joining { .. } => Status::Starting,
                 Phase::Recovering { .. } => Status::Recovering,
                 Phase::Serving => Status::Serving,
                 Phase::Stopping => Status::Stopping,
@@ -75,7 +76,7 @@ impl AdminBackend for Backend {
             recovery,
             partitions_offline: shared
                 .as_ref()
-                .map_or(0, |shared| shared.controller.partitions().offline_count()),
+                .map_or(0, |shared| shared.partitions.offline_count()),
             disk_is_low: shared.is_some_and(|shared| shared.is_disk_low()),
         }
     }
@@ -92,7 +93,7 @@ impl AdminBackend for Backend {
         let Some(shared) = self.shared() else {
             return no_cluster();
         };
-        let image = shared.controller.image();
+        let image = shared.metadata.image();
         let brokers = image.brokers().map(|(node_id, broker)| BrokerView {
             node_id: node_id.get(),
             host: broker.host.clone(),
@@ -102,12 +103,12 @@ impl AdminBackend for Backend {
         ClusterView {
             cluster_id: shared.cluster_id.to_string(),
             node_id: shared.node_id.get(),
-            controller_id: Some(shared.node_id.get()),
+            controller_id: shared.quorum.leader().map(NodeId::get),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             brokers: brokers.collect(),
             topics: image.topics().len(),
             partitions: image.partition_count(),
-            partitions_offline: shared.controller.partitions().offline_count(),
+            partitions_offline: shared.partitions.offline_count(),
         }
     }
 
@@ -115,7 +116,7 @@ impl AdminBackend for Backend {
         let Some(shared) = self.shared() else {
             return Vec::new();
         };
-        let image = shared.controller.image();
+        let image = shared.metadata.image();
         let summaries = image.topics().map(|topic| TopicSummary {
             name: topic.name.as_str().to_owned(),
             id: topic.id.to_string(),
@@ -133,7 +134,7 @@ impl AdminBackend for Backend {
 
     fn topic(&self, name: &str) -> Option<TopicView> {
         let shared = self.shared()?;
-        let image = shared.controller.image();
+        let image = shared.metadata.image();
         let topic = image.topic(name)?;
         let partitions = hosted(&shared, topic).zip(&topic.partitions).zip(0u32..);
         let partitions = partitions.map(|((hosted, image), index)| {
@@ -155,8 +156,7 @@ impl AdminBackend for Backend {
             }
         });
         let configs = shared
-            .controller
-            .settings()
+            .topic_settings
             .describe(&topic.configs)
             .unwrap_or_default();
         Some(TopicView {
@@ -182,7 +182,8 @@ impl AdminBackend for Backend {
 
     fn create_topic(&self, topic: NewTopic) -> BackendFuture<Result<CreatedTopic, AdminError>> {
         let shared = self.shared();
-        Box::pin(change(shared, move |shared| {
+        Box::pin(async move {
+            let shared = shared.ok_or_else(not_yet)?;
             let replicas = topic.replicas.map(u16::try_from).transpose().map_err(|_| {
                 AdminError::of_broker(
                     ErrorCode::InvalidReplicationFactor,
@@ -190,7 +191,7 @@ impl AdminBackend for Backend {
                 )
             })?;
             let configs = topic.configs.into_iter();
-            let asked = TopicRequest {
+            let asked = wire::NewTopic {
                 name: topic.name,
                 partitions: topic.partitions,
                 replicas,
@@ -198,53 +199,64 @@ impl AdminBackend for Backend {
                     .map(|(key, value)| ConfigEntry { key, value })
                     .collect(),
             };
-            let created = shared
-                .controller
-                .create_topic(&asked, topic.validate_only)
-                .map_err(|error| admin_error(&error))?;
+            let request = CreateTopicsRequest {
+                topics: vec![asked],
+                validate_only: topic.validate_only,
+            };
+            let response = controlled::create_topics(shared, request, From::Client)
+                .await
+                .map_err(|refusal| admin_error(refusal.code, &refusal.message))?;
+            let created = one(response.topics)?;
+            if created.error != ErrorCode::None {
+                return Err(admin_error(
+                    created.error,
+                    created.message.as_deref().unwrap_or_default(),
+                ));
+            }
             Ok(CreatedTopic {
-                name: asked.name,
-                id: (!topic.validate_only).then(|| created.id.to_string()),
+                name: created.name,
+                id: created.topic_id.map(|id| id.to_string()),
                 partitions: created.partitions,
                 replicas: created.replicas.into(),
             })
-        }))
+        })
     }
 
     fn delete_topic(&self, name: String) -> BackendFuture<Result<(), AdminError>> {
         let shared = self.shared();
-        Box::pin(change(shared, move |shared| {
-            shared
-                .controller
-                .delete_topic(&name)
-                .map_err(|error| admin_error(&error))
-        }))
+        Box::pin(async move {
+            let shared = shared.ok_or_else(not_yet)?;
+            let request = DeleteTopicsRequest { topics: vec![name] };
+            let response = controlled::delete_topics(shared, request, From::Client)
+                .await
+                .map_err(|refusal| admin_error(refusal.code, &refusal.message))?;
+            let deleted = one(response.topics)?;
+            match deleted.error {
+                ErrorCode::None => Ok(()),
+                code => Err(admin_error(
+                    code,
+                    deleted.message.as_deref().unwrap_or_default(),
+                )),
+            }
+        })
     }
 }
 
-/// Runs a change on a thread that may block, to its end even if nobody waits for it.
-async fn change<T: Send + 'static>(
-    shared: Option<Arc<Shared>>,
-    work: impl FnOnce(&Shared) -> Result<T, AdminError> + Send + 'static,
-) -> Result<T, AdminError> {
-    let Some(shared) = shared else {
-        let message = "the broker does not serve yet";
-        return Err(AdminError::of_broker(ErrorCode::Busy, message));
-    };
-    let work = tokio::task::spawn_blocking(move || work(&shared));
-    work.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "an admin request failed");
-        let message = "the broker's log has the details";
-        Err(AdminError::of_broker(ErrorCode::Internal, message))
+fn not_yet() -> AdminError {
+    AdminError::of_broker(ErrorCode::Busy, "the broker does not serve yet")
+}
+
+/// The one result of a request about one topic.
+fn one<T>(results: Vec<T>) -> Result<T, AdminError> {
+    results.into_iter().next().ok_or_else(|| {
+        AdminError::of_broker(ErrorCode::Internal, "the controller's answer is empty")
     })
 }
 
-fn admin_error(error: &ChangeError) -> AdminError {
-    let made = AdminError::of_broker(error.code(), error.to_string());
-    match error {
-        ChangeError::Refused(ControllerError::ReplicationFactor { .. }) => {
-            made.hint("leave `replicas` out, or set it to 1")
-        }
+fn admin_error(code: ErrorCode, message: &str) -> AdminError {
+    let made = AdminError::of_broker(code, message);
+    match code {
+        ErrorCode::InvalidReplicationFactor => made.hint("leave `replicas` out, or add brokers"),
         _ => made,
     }
 }
@@ -253,12 +265,9 @@ fn hosted<'a>(
     shared: &'a Shared,
     topic: &'a TopicImage,
 ) -> impl Iterator<Item = Option<Hosted>> + 'a {
-    (0u32..).take(topic.partitions.len()).map(|index| {
-        shared
-            .controller
-            .partitions()
-            .get((topic.id, PartitionId::new(index)))
-    })
+    (0u32..)
+        .take(topic.partitions.len())
+        .map(|index| shared.partitions.get((topic.id, PartitionId::new(index))))
 }
 
 fn log_view(partition: &Partition) -> LogView {
@@ -274,7 +283,7 @@ fn log_view(partition: &Partition) -> LogView {
 }
 
 fn scrape(shared: &Shared) -> Scrape {
-    let partitions = shared.controller.partitions().online();
+    let partitions = shared.partitions.online();
     let partitions = partitions.iter().map(|partition| {
         let view = log_view(partition);
         PartitionScrape {
@@ -289,9 +298,9 @@ fn scrape(shared: &Shared) -> Scrape {
         }
     });
     Scrape {
-        topics: shared.controller.image().topics().len() as u64,
+        topics: shared.metadata.image().topics().len() as u64,
         partitions: partitions.collect(),
-        partitions_offline: shared.controller.partitions().offline_count() as u64,
+        partitions_offline: shared.partitions.offline_count() as u64,
         in_flight_bytes: shared.budget.used_bytes(),
         in_flight_bytes_max: shared.config.network.in_flight_bytes_max,
         admission_waiting: shared.budget.waiting() as u64,

@@ -5,14 +5,17 @@
 
 mod cluster;
 mod configs;
+pub(crate) mod controlled;
 mod delete_records;
+mod discover;
 mod fetch;
 mod hello;
+mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod replica_logs;
 mod storage_error;
-mod topics;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -27,9 +30,11 @@ use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::frame::{
     RequestHeader, decode_body, decode_request_header, encode_error_response, encode_response,
 };
-use highwater_protocol::ids::CorrelationId;
+use highwater_protocol::ids::{CorrelationId, NodeId};
 use highwater_protocol::limits::REQUEST_ELEMENTS_MAX;
+use highwater_protocol::messages as m;
 
+use self::controlled::From;
 use crate::partitions::Refusal;
 use crate::shared::Shared;
 
@@ -68,11 +73,23 @@ pub(crate) struct Peer {
     pub(crate) client: Option<Client>,
 }
 
+impl Peer {
+    /// Whether it is another broker.
+    fn from(&self) -> From {
+        match &self.client {
+            Some(client) if client.node_id.is_some() => From::Broker,
+            _ => From::Client,
+        }
+    }
+}
+
 /// A client that said Hello.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub(crate) name: String,
     pub(crate) version: String,
+    /// The broker that it is, if it is one.
+    pub(crate) node_id: Option<NodeId>,
 }
 
 /// Makes the response frames of one request, and counts it.
@@ -125,7 +142,8 @@ pub(crate) fn dispatch(
         version,
         correlation,
     } = header;
-    if peer.client.is_none() && api_code != ApiKey::Hello.code() {
+    let may_be_first = [ApiKey::Hello.code(), ApiKey::Discover.code()];
+    if peer.client.is_none() && !may_be_first.contains(&api_code) {
         let message = "the first request of a connection is Hello";
         return Answer::Last(encode_error_response(
             ErrorCode::HelloExpected,
@@ -162,6 +180,12 @@ pub(crate) fn dispatch(
         },
         input,
     };
+    let from = peer.from();
+    if is_for_clients(api)
+        && let Err(refusal) = shared.check_serves_clients()
+    {
+        return Answer::Now(call.reply.error(shared, refusal.code, &refusal.message));
+    }
     match api {
         ApiKey::Hello => call.decoded(shared, |request, reply| {
             hello::handle(shared, peer, &request, reply)
@@ -174,20 +198,104 @@ pub(crate) fn dispatch(
             fetch::handle(shared, request, reply)
         }),
         ApiKey::ListOffsets => call.blocking(shared, list_offsets::handle),
-        ApiKey::CreateTopics => call.blocking(shared, topics::create),
-        ApiKey::DeleteTopics => call.blocking(shared, topics::delete),
-        ApiKey::CreatePartitions => call.blocking(shared, topics::add_partitions),
         ApiKey::DeleteRecords => call.blocking(shared, delete_records::handle),
         ApiKey::DescribeConfigs => call.now(shared, |request| configs::describe(shared, &request)),
-        ApiKey::AlterConfigs => call.blocking(shared, configs::alter),
+        ApiKey::InitProducerId => call.later(shared, init_producer_id::handle),
+        ApiKey::Discover => call.now(shared, |request| Ok(discover::handle(shared, &request))),
+        ApiKey::RaftAppend => call.later(shared, |shared, request| async move {
+            shared.quorum.on_append(request).await
+        }),
+        ApiKey::RaftVote => call.later(shared, |shared, request| async move {
+            shared.quorum.on_vote(request).await
+        }),
+        ApiKey::RaftSnapshot => call.later(shared, |shared, request| async move {
+            shared.quorum.on_snapshot(request).await
+        }),
+        ApiKey::RaftProbe => call.later(shared, |shared, request| async move {
+            shared.quorum.on_probe(request).await
+        }),
+        ApiKey::ReplicaLogs => {
+            call.now(shared, |request| Ok(replica_logs::handle(shared, &request)))
+        }
         ApiKey::DescribeCluster => {
-            call.now(shared, |request| cluster::handle(shared, peer, &request))
+            let local = peer.local;
+            call.later(shared, |shared, request| {
+                cluster::handle(shared, local, from, request)
+            })
         }
-        other => {
-            let message = format!("{other} is not served yet");
-            Answer::Now(call.reply.error(shared, ErrorCode::Unsupported, &message))
+        ApiKey::CreateTopics => call.later(shared, |shared, request| {
+            controlled::create_topics(shared, request, from)
+        }),
+        ApiKey::DeleteTopics => call.later(shared, |shared, request| {
+            controlled::delete_topics(shared, request, from)
+        }),
+        ApiKey::CreatePartitions => call.later(shared, |shared, request| {
+            controlled::create_partitions(shared, request, from)
+        }),
+        ApiKey::AlterConfigs => call.later(shared, |shared, request| {
+            controlled::alter_configs(shared, request, from)
+        }),
+        ApiKey::JoinCluster => call.later(shared, |shared, request: m::JoinClusterRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::RegisterBroker => call
+            .later(shared, |shared, request: m::RegisterBrokerRequest| {
+                controlled::pass_on(shared, request, from)
+            }),
+        ApiKey::BrokerHeartbeat => call
+            .later(shared, |shared, request: m::BrokerHeartbeatRequest| {
+                controlled::pass_on(shared, request, from)
+            }),
+        ApiKey::AlterPartition => call
+            .later(shared, |shared, request: m::AlterPartitionRequest| {
+                controlled::pass_on(shared, request, from)
+            }),
+        ApiKey::AllocateProducerIds => {
+            call.later(shared, |shared, request: m::AllocateProducerIdsRequest| {
+                controlled::pass_on(shared, request, from)
+            })
         }
+        ApiKey::DescribeQuorum => call
+            .later(shared, |shared, request: m::DescribeQuorumRequest| {
+                controlled::pass_on(shared, request, from)
+            }),
+        ApiKey::AlterVoters => call.later(shared, |shared, request: m::AlterVotersRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::DrainNode => call.later(shared, |shared, request: m::DrainNodeRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::RemoveNode => call.later(shared, |shared, request: m::RemoveNodeRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::MoveReplicas => call.later(shared, |shared, request: m::MoveReplicasRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::ElectLeaders => call.later(shared, |shared, request: m::ElectLeadersRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
+        ApiKey::Balance => call.later(shared, |shared, request: m::BalanceRequest| {
+            controlled::pass_on(shared, request, from)
+        }),
     }
+}
+
+/// What waits until this broker serves clients. Brokers are answered before that, because this one needs
+/// them to get there, and so are administrators, who may be needed for that as well.
+fn is_for_clients(api: ApiKey) -> bool {
+    matches!(
+        api,
+        ApiKey::Metadata
+            | ApiKey::Produce
+            | ApiKey::ListOffsets
+            | ApiKey::CreateTopics
+            | ApiKey::DeleteTopics
+            | ApiKey::CreatePartitions
+            | ApiKey::DeleteRecords
+            | ApiKey::DescribeConfigs
+            | ApiKey::AlterConfigs
+            | ApiKey::InitProducerId
+    )
 }
 
 struct Call {
@@ -245,6 +353,28 @@ impl Call {
                         let message = "the broker's log has the details";
                         reply.error(&shared, ErrorCode::Internal, message)
                     }
+                }
+            };
+            Answer::Later(Box::pin(answer), held)
+        })
+    }
+
+    /// For handlers that wait for other brokers or for the disk.
+    fn later<R, F>(self, shared: &Arc<Shared>, handle: impl FnOnce(Arc<Shared>, R) -> F) -> Answer
+    where
+        R: Request,
+        F: Future<Output = Result<R::Response, Refusal>> + Send + 'static,
+        R::Response: Send,
+    {
+        // Decoded: a small multiple of what it was on the wire.
+        let held = self.input.remaining().saturating_mul(4);
+        self.decoded(shared, |request, reply| {
+            let work = handle(Arc::clone(shared), request);
+            let shared = Arc::clone(shared);
+            let answer = async move {
+                match work.await {
+                    Ok(response) => reply.ok(&shared, &response),
+                    Err(Refusal { code, message }) => reply.error(&shared, code, &message),
                 }
             };
             Answer::Later(Box::pin(answer), held)

@@ -108,6 +108,12 @@ impl EmbeddedBroker {
             .expect("the embedded broker has an admin endpoint")
     }
 
+    /// Whether the broker runs.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// The running broker.
     ///
     /// # Panics

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use highwater_protocol::ids::{Offset, PartitionId, Timestamp, TopicId};
@@ -97,7 +96,7 @@ pub(crate) struct Checkpoints {
 
 /// Checkpoints every high watermark that moved: a lower bound to start from next time.
 pub(crate) fn checkpoint_high_watermarks(shared: &Shared, known: &mut Checkpoints) {
-    let partitions = shared.controller.partitions().online();
+    let partitions = shared.partitions.online();
     let mut now = HashMap::with_capacity(partitions.len());
     for partition in partitions {
         let key = (partition.topic_id(), partition.partition());
@@ -112,7 +111,7 @@ pub(crate) fn checkpoint_high_watermarks(shared: &Shared, known: &mut Checkpoint
 
 fn apply_retention(shared: &Shared) {
     let now = shared.clock.now();
-    for partition in shared.controller.partitions().online() {
+    for partition in shared.partitions.online() {
         match partition
             .log()
             .apply_retention(now, partition.high_watermark())
@@ -132,17 +131,20 @@ fn apply_retention(shared: &Shared) {
 }
 
 fn check_space(shared: &Shared) {
-    let free = match rustix::fs::statvfs(&shared.config.data_dir) {
-        Ok(space) => space.f_bavail.saturating_mul(space.f_frsize),
+    let (free, total) = match rustix::fs::statvfs(&shared.config.data_dir) {
+        Ok(space) => (
+            space.f_bavail.saturating_mul(space.f_frsize),
+            space.f_blocks.saturating_mul(space.f_frsize),
+        ),
         Err(error) => {
             warn!(%error, "cannot tell the free space of the data directory");
             return;
         }
     };
     shared.metrics.disk_free(free);
-    let low = free < shared.config.storage.min_free_bytes;
-    let was_low = shared.disk_is_low.swap(low, Ordering::Relaxed);
     let limit = shared.config.storage.min_free_bytes;
+    let low = free < limit;
+    let was_low = shared.disk.note(free, total, low);
     match (was_low, low) {
         (false, true) => error!(
             free,

@@ -1,4 +1,4 @@
-//! Who this data directory belongs to: the cluster and the node, chosen at the first start.
+//! Who this data directory belongs to: the cluster and the node, settled when it formed or joined one.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,13 +9,14 @@ use thiserror::Error;
 
 /// Name of the file in the data directory.
 const FILE: &str = "identity";
-const NODE_ID_DEFAULT: NodeId = NodeId::new(1);
-
 /// Cluster and node of a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) cluster_id: ClusterId,
     pub(crate) node_id: NodeId,
+    /// This node formed the cluster. If it stopped before the quorum had its first entry, it goes on
+    /// with forming; any other node without an entry waits for the leader instead.
+    pub(crate) is_founder: bool,
 }
 
 /// Why a data directory cannot be used by this broker.
@@ -51,22 +52,15 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// Reads the identity of `data_dir`, or makes one at the first start.
-    pub(crate) fn load_or_create(
+    /// Reads the identity of `data_dir`; `None`: it belongs to no cluster yet.
+    pub(crate) fn load(
         data_dir: &Path,
         configured: Option<NodeId>,
-    ) -> Result<Self, IdentityError> {
+    ) -> Result<Option<Self>, IdentityError> {
         let path = data_dir.join(FILE);
         let found = match fs::read_to_string(&path) {
             Ok(text) => Self::parse(&text).ok_or(IdentityError::Damaged { path })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let identity = Self {
-                    cluster_id: ClusterId::random(),
-                    node_id: configured.unwrap_or(NODE_ID_DEFAULT),
-                };
-                identity.write(data_dir, &path)?;
-                identity
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => {
                 return Err(IdentityError::Io {
                     action: "read",
@@ -80,7 +74,7 @@ impl Identity {
                 found: found.node_id,
                 configured,
             }),
-            _ => Ok(found),
+            _ => Ok(Some(found)),
         }
     }
 
@@ -92,26 +86,31 @@ impl Identity {
         Some(Self {
             cluster_id: value("cluster")?.parse().ok()?,
             node_id: value("node")?.parse().ok()?,
+            is_founder: value("founder") == Some("yes"),
         })
     }
 
-    /// Whole or not at all: a temporary file, synced, renamed, and the directory synced.
-    fn write(self, data_dir: &Path, path: &Path) -> Result<(), IdentityError> {
+    /// Gives `data_dir` this identity, whole or not at all: a temporary file, synced, renamed, and the
+    /// directory synced.
+    pub(crate) fn write(self, data_dir: &Path) -> Result<(), IdentityError> {
+        let path = data_dir.join(FILE);
         let written = || -> io::Result<()> {
             let temporary = data_dir.join("identity.tmp");
             let mut file = File::create(&temporary)?;
             writeln!(
                 file,
-                "cluster = {}\nnode = {}",
-                self.cluster_id, self.node_id
+                "cluster = {}\nnode = {}\nfounder = {}",
+                self.cluster_id,
+                self.node_id,
+                if self.is_founder { "yes" } else { "no" }
             )?;
             file.sync_all()?;
-            fs::rename(&temporary, path)?;
+            fs::rename(&temporary, &path)?;
             File::open(data_dir)?.sync_all()
         };
         written().map_err(|source| IdentityError::Io {
             action: "write",
-            path: path.to_owned(),
+            path: path.clone(),
             source,
         })
     }
@@ -121,12 +120,31 @@ impl Identity {
 mod tests {
     use super::*;
 
+    fn identity() -> Identity {
+        Identity {
+            cluster_id: ClusterId::random(),
+            node_id: NodeId::new(7),
+            is_founder: true,
+        }
+    }
+
     #[test]
     fn the_identity_stays_and_another_node_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Identity::load_or_create(dir.path(), Some(NodeId::new(7))).unwrap();
-        assert_eq!(Identity::load_or_create(dir.path(), None).unwrap(), first);
-        let error = Identity::load_or_create(dir.path(), Some(NodeId::new(8))).unwrap_err();
+        assert_eq!(
+            Identity::load(dir.path(), Some(NodeId::new(7))).unwrap(),
+            None
+        );
+        let first = identity();
+        first.write(dir.path()).unwrap();
+        assert_eq!(Identity::load(dir.path(), None).unwrap(), Some(first));
+        let joined = Identity {
+            is_founder: false,
+            ..first
+        };
+        joined.write(dir.path()).unwrap();
+        assert_eq!(Identity::load(dir.path(), None).unwrap(), Some(joined));
+        let error = Identity::load(dir.path(), Some(NodeId::new(8))).unwrap_err();
         assert!(matches!(error, IdentityError::OtherNode { .. }), "{error}");
     }
 
@@ -134,7 +152,7 @@ mod tests {
     fn a_damaged_identity_is_refused_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(FILE), "cluster = nonsense\n").unwrap();
-        let error = Identity::load_or_create(dir.path(), None).unwrap_err();
+        let error = Identity::load(dir.path(), None).unwrap_err();
         assert!(matches!(error, IdentityError::Damaged { .. }), "{error}");
         assert_eq!(
             fs::read_to_string(dir.path().join(FILE)).unwrap(),

@@ -43,6 +43,9 @@ pub(crate) struct Metrics {
     connections_opened: Counter,
     connections_refused: Counter,
     disk_free_bytes: Gauge,
+    scrubbed_bytes: Counter,
+    scrubbed_segments: Counter,
+    scrub_damaged_segments: Counter,
 }
 
 impl Metrics {
@@ -68,6 +71,13 @@ impl Metrics {
             "Connections closed at once because there were too many",
         );
 
+        let scrubbed_bytes = counter("scrubbed_bytes", "Bytes of finished segments read again");
+        let scrubbed_segments = counter("scrubbed_segments", "Finished segments read again");
+        let scrub_damaged_segments = counter(
+            "scrub_damaged_segments",
+            "Finished segments that were found damaged when they were read again",
+        );
+
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -89,6 +99,9 @@ impl Metrics {
             connections_opened,
             connections_refused,
             disk_free_bytes,
+            scrubbed_bytes,
+            scrubbed_segments,
+            scrub_damaged_segments,
         }
     }
 
@@ -151,6 +164,21 @@ impl Metrics {
     pub(crate) fn disk_free(&self, bytes: u64) {
         self.disk_free_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Bytes of a finished segment were read again.
+    pub(crate) fn scrubbed(&self, bytes: u64) {
+        self.scrubbed_bytes.inc_by(bytes);
+    }
+
+    /// A finished segment was read again to its end, or to where it is damaged.
+    pub(crate) fn segment_scrubbed(&self) {
+        self.scrubbed_segments.inc();
+    }
+
+    /// A finished segment was found damaged.
+    pub(crate) fn segment_damaged(&self) {
+        self.scrub_damaged_segments.inc();
     }
 
     /// Everything as OpenMetrics text, with what was asked for at this moment.

@@ -1,20 +1,25 @@
 //! The partitions of this broker, found by topic id and number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use highwater_protocol::error_code::ErrorCode;
-use highwater_protocol::ids::{LeaderEpoch, PartitionId, TopicId};
+use highwater_protocol::ids::{BrokerEpoch, LeaderEpoch, Offset, PartitionId, TopicId};
+use highwater_protocol::messages::{
+    PartitionsOfTopic, ReplicaLog, ReplicaLogsRequest, ReplicaLogsResponse,
+};
 use parking_lot::RwLock;
 
+use crate::dirty_keys::DirtyKeys;
 use crate::partition::Partition;
 
-type Key = (TopicId, PartitionId);
+/// Names a partition.
+pub(crate) type Key = (TopicId, PartitionId);
 
 /// A partition on this broker.
 #[derive(Debug, Clone)]
 pub(crate) enum Hosted {
-    /// It is led here.
+    /// Its log is open; it is led or followed here.
     Online(Arc<Partition>),
     /// Its storage could not be opened: damaged, or the disk failed. The reason is for people.
     Offline(Arc<str>),
@@ -31,6 +36,8 @@ pub(crate) struct Refusal {
 #[derive(Debug, Default)]
 pub(crate) struct Partitions {
     hosted: RwLock<HashMap<Key, Hosted>>,
+    /// Partitions whose leaders, here, propose other in-sync replicas.
+    proposals: Arc<DirtyKeys>,
 }
 
 impl Partitions {
@@ -46,6 +53,79 @@ impl Partitions {
         self.hosted.read().get(&key).cloned()
     }
 
+    /// The partition whose log is open here, whatever its role.
+    pub(crate) fn online_one(&self, key: Key) -> Option<Arc<Partition>> {
+        match self.get(key) {
+            Some(Hosted::Online(partition)) => Some(partition),
+            Some(Hosted::Offline(_)) | None => None,
+        }
+    }
+
+    /// Where leaders announce proposals for the in-sync replicas.
+    pub(crate) fn proposals(&self) -> &Arc<DirtyKeys> {
+        &self.proposals
+    }
+
+    /// All that cannot be used here: the log could not be opened, is missing, went offline, or was put
+    /// aside. In order.
+    pub(crate) fn offline(&self) -> Vec<PartitionsOfTopic> {
+        let hosted = self.hosted.read();
+        let offline = hosted.iter().filter(|(_, hosted)| match hosted {
+            Hosted::Online(partition) => partition.offline_reason().is_some(),
+            Hosted::Offline(_) => true,
+        });
+        let mut topics: BTreeMap<TopicId, Vec<PartitionId>> = BTreeMap::new();
+        for ((topic_id, partition), _) in offline {
+            topics.entry(*topic_id).or_default().push(*partition);
+        }
+        let sorted = topics.into_iter().map(|(topic_id, mut partitions)| {
+            partitions.sort_unstable();
+            PartitionsOfTopic {
+                topic_id,
+                partitions,
+            }
+        });
+        sorted.collect()
+    }
+
+    /// How far logs go, for the controller before an unclean election.
+    pub(crate) fn replica_logs(
+        &self,
+        request: &ReplicaLogsRequest,
+        broker_epoch: BrokerEpoch,
+    ) -> ReplicaLogsResponse {
+        let asked = request.topics.iter().flat_map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions.map(|partition| (topic.topic_id, *partition))
+        });
+        let logs = asked.map(|key| {
+            let found = self.online_one(key);
+            let usable = found.filter(|partition| partition.offline_reason().is_none());
+            match usable {
+                Some(partition) => ReplicaLog {
+                    topic_id: key.0,
+                    partition: key.1,
+                    error: ErrorCode::None,
+                    last_epoch: partition.log().latest_epoch(),
+                    end: partition.log().end(),
+                    high_watermark: partition.high_watermark(),
+                },
+                None => ReplicaLog {
+                    topic_id: key.0,
+                    partition: key.1,
+                    error: ErrorCode::PartitionOffline,
+                    last_epoch: None,
+                    end: Offset::ZERO,
+                    high_watermark: Offset::ZERO,
+                },
+            }
+        });
+        ReplicaLogsResponse {
+            broker_epoch,
+            logs: logs.collect(),
+        }
+    }
+
     /// All that are online, in no order.
     pub(crate) fn online(&self) -> Vec<Arc<Partition>> {
         let hosted = self.hosted.read();
@@ -54,6 +134,11 @@ impl Partitions {
             Hosted::Offline(_) => None,
         });
         online.collect()
+    }
+
+    /// Whether any is offline.
+    pub(crate) fn has_offline(&self) -> bool {
+        !self.offline().is_empty()
     }
 
     /// How many are offline.
@@ -70,17 +155,22 @@ impl Partitions {
         &self,
         key: Key,
         epoch: Option<LeaderEpoch>,
-        topic_exists: impl FnOnce() -> bool,
+        known_as: impl FnOnce() -> Known,
     ) -> Result<Arc<Partition>, Refusal> {
         let (topic_id, partition) = key;
         // Cloned, so that the map is not locked while the partition is: an append that waits for the
         // disk holds up its own partition only.
         match self.get(key) {
             Some(Hosted::Online(found)) => {
+                let Some(now) = found.leads_in() else {
+                    return Err(match found.offline_reason() {
+                        Some(reason) => offline(key, &reason),
+                        None => not_leader(&found),
+                    });
+                };
                 let Some(known) = epoch else {
                     return Ok(found);
                 };
-                let now = found.leader_epoch();
                 let code = match known.cmp(&now) {
                     std::cmp::Ordering::Equal => return Ok(found),
                     std::cmp::Ordering::Less => ErrorCode::FencedLeaderEpoch,
@@ -89,18 +179,53 @@ impl Partitions {
                 let message = format!("leader epoch is {now}, the request says {known}");
                 Err(Refusal { code, message })
             }
-            Some(Hosted::Offline(reason)) => Err(Refusal {
-                code: ErrorCode::PartitionOffline,
-                message: format!("partition {partition} of topic {topic_id} is offline: {reason}"),
-            }),
-            None if topic_exists() => Err(Refusal {
-                code: ErrorCode::UnknownTopicOrPartition,
-                message: format!("topic {topic_id} has no partition {partition} here"),
-            }),
-            None => Err(Refusal {
-                code: ErrorCode::UnknownTopicId,
-                message: format!("there is no topic with id {topic_id}"),
-            }),
+            Some(Hosted::Offline(reason)) => Err(offline(key, &reason)),
+            None => match known_as() {
+                Known::No => Err(Refusal {
+                    code: ErrorCode::UnknownTopicId,
+                    message: format!("there is no topic with id {topic_id}"),
+                }),
+                Known::TopicOnly => Err(Refusal {
+                    code: ErrorCode::UnknownTopicOrPartition,
+                    message: format!("topic {topic_id} has no partition {partition}"),
+                }),
+                Known::Elsewhere => Err(Refusal {
+                    code: ErrorCode::NotLeader,
+                    message: format!(
+                        "partition {partition} of topic {topic_id} is led by another broker"
+                    ),
+                }),
+            },
         }
+    }
+}
+
+/// What the metadata says of a partition that is not held here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// There is no such topic.
+    No,
+    /// The topic has no such partition.
+    TopicOnly,
+    /// Others hold it.
+    Elsewhere,
+}
+
+fn offline((topic_id, partition): Key, reason: &str) -> Refusal {
+    Refusal {
+        code: ErrorCode::PartitionOffline,
+        message: format!("partition {partition} of topic {topic_id} is offline: {reason}"),
+    }
+}
+
+/// This broker does not lead the partition, or may not answer for it any more.
+pub(crate) fn not_leader(partition: &Partition) -> Refusal {
+    Refusal {
+        code: ErrorCode::NotLeader,
+        message: format!(
+            "this broker does not lead partition {} of topic {}",
+            partition.partition(),
+            partition.topic()
+        ),
     }
 }

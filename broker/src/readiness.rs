@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 pub(crate) enum Phase {
     /// Opening the data directory.
     Starting,
+    /// Looking for its cluster, or waiting for it to take this broker in.
+    Joining { waits_for: String },
     /// Reading partitions back.
     Recovering {
         partitions_done: usize,
@@ -33,6 +35,13 @@ impl Readiness {
 
     pub(crate) fn set(&self, phase: Phase) {
         *self.phase.lock() = phase;
+    }
+
+    /// What the start waits for at the moment, in words.
+    pub(crate) fn waits_for(&self, what: &str) {
+        self.set(Phase::Joining {
+            waits_for: what.to_owned(),
+        });
     }
 
     pub(crate) fn phase(&self) -> Phase {

@@ -5,11 +5,17 @@
 //!   |          and keeps house
 //!   +- hw-net-0..n    one runtime each: connections (connection.rs), requests (api)
 //!   |    +- hw-net-i-block   short-lived: cold reads, changes of topics
+//!   +- hw-cluster     one runtime: Raft, the controller, heartbeats, what images change here
+//!   |                 (cluster_tasks.rs)
+//!   +- hw-replica     one runtime: fetching from the leaders of followed partitions
 //!   +- storage threads       group commit, segments prepared ahead (crate storage)
 //! ```
 //!
-//! Shutdown goes the other way round: stop accepting, let requests in flight finish, end the network
-//! threads, checkpoint, flush and mark the directory clean, and only then let the lock go.
+//! A start goes: addresses, data directory, cluster (formation.rs, joining.rs), Raft, then everything
+//! that answers others, then recovery, registration, and the first heartbeat that says "ready".
+//! Shutdown goes the other way round: hand leaderships over, stop accepting, let requests in flight
+//! finish, end the cluster's tasks and the network threads, checkpoint, flush and mark the directory
+//! clean, and only then let the lock go.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,14 +34,17 @@ use tracing::{error, info, warn};
 
 use crate::admin;
 use crate::admin_backend::Backend;
+use crate::cluster_tasks::ClusterTasks;
+use crate::formation::FormationError;
 use crate::housekeeping::{self, Checkpoints, checkpoint_high_watermarks};
 use crate::identity::IdentityError;
+use crate::joining;
+use crate::life::Wish;
 use crate::listener;
-use crate::metadata_log::MetadataLogError;
 use crate::metrics::Metrics;
 use crate::network_thread::NetworkThread;
-use crate::opening;
 use crate::readiness::{Phase, Readiness};
+use crate::scrubber;
 use crate::shared::Shared;
 
 /// Why a broker did not start.
@@ -74,18 +83,24 @@ pub enum StartError {
     /// It belongs to another node, or its identity is damaged.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The metadata log is unusable.
+    /// No cluster was formed or joined.
     #[error(transparent)]
-    Metadata(#[from] MetadataLogError),
-    /// This broker could not register itself.
-    #[error("cannot register with the controller: {0}")]
+    Formation(#[from] FormationError),
+    /// The metadata quorum's files are unusable, or belong to another cluster.
+    #[error("metadata: {0}")]
+    Quorum(String),
+    /// The cluster does not take this broker.
+    #[error("the cluster does not take this broker: {0}")]
     Register(String),
-    /// More than one broker is asked for.
+    /// The other brokers could not reach this one.
     #[error(
-        "cluster.seeds names other brokers, but clusters of several brokers are not in this version; \
-         leave it empty"
+        "cluster.seeds is set and listen is {listen}, an address that other brokers cannot connect to; \
+         set advertised.listen"
     )]
-    SeedsUnsupported,
+    NotReachable {
+        /// The address listened on.
+        listen: String,
+    },
     /// A thread or a runtime could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -106,6 +121,9 @@ pub enum ShutdownError {
     #[error("the broker ended with a panic; the log has the details")]
     Panicked,
 }
+
+/// A stop waits for a new controller as long as so many elections may take.
+const ELECTIONS_AWAITED: u32 = 4;
 
 /// How a broker is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,9 +165,6 @@ impl Broker {
     /// Dropping the future gives the start up; what was started ends by itself.
     pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         config.validate()?;
-        if !config.seeds.is_empty() {
-            return Err(StartError::SeedsUnsupported);
-        }
         let (ending, ending_seen) = watch::channel(None);
         let (report, reported) = oneshot::channel();
         let control = std::thread::Builder::new()
@@ -248,27 +263,42 @@ fn control_thread(
             return Ok(());
         }
     };
-    let outcome = runtime.block_on(async {
-        match Control::start(config).await {
-            Ok(control) => {
-                if report.send(Ok(control.started.clone())).is_err() {
-                    return control.end(Ending::Orderly).await;
-                }
-                let ending = wanted_ending(ending).await;
-                control.end(ending).await
-            }
-            Err(error) => {
-                let _ = report.send(Err(error));
-                Ok(())
-            }
-        }
-    });
+    let outcome = runtime.block_on(live(config, report, ending));
     // Blocking work that hangs on a sick disk must not keep a process from ending.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn wanted_ending(mut ending: watch::Receiver<Option<Ending>>) -> Ending {
+/// From the start to the end. A start that nobody waits for any more, or that waits for a cluster which
+/// does not come, can be ended as well.
+async fn live(
+    config: BrokerConfig,
+    report: Report,
+    mut ending: watch::Receiver<Option<Ending>>,
+) -> Result<(), ShutdownError> {
+    let mut control = None;
+    let started = tokio::select! {
+        started = Control::start(config, &mut control) => started,
+        _ = wanted_ending(&mut ending) => Err(StartError::Aborted),
+    };
+    match (started, control) {
+        (Ok(started), Some(control)) => {
+            // A caller that went away has dropped the other end of `ending` as well.
+            let _ = report.send(Ok(started));
+            let ending = wanted_ending(&mut ending).await;
+            control.end(ending).await
+        }
+        (started, control) => {
+            if let Some(control) = control {
+                control.end(Ending::Abrupt).await?;
+            }
+            let _ = report.send(Err(started.err().unwrap_or(StartError::Aborted)));
+            Ok(())
+        }
+    }
+}
+
+async fn wanted_ending(ending: &mut watch::Receiver<Option<Ending>>) -> Ending {
     match ending.wait_for(Option::is_some).await {
         Ok(ending) => ending.unwrap_or(Ending::Abrupt),
         // The handle was dropped.
@@ -278,16 +308,22 @@ async fn wanted_ending(mut ending: watch::Receiver<Option<Ending>>) -> Ending {
 
 /// Everything that a running broker consists of.
 struct Control {
-    started: Started,
-    readiness: Arc<Readiness>,
+    shared: Arc<Shared>,
     stop_network: CancellationToken,
     acceptor: tokio::task::JoinHandle<Vec<NetworkThread>>,
-    housekeeping: tokio::task::JoinHandle<()>,
+    /// Housekeeping and scrubbing.
+    chores: Vec<tokio::task::JoinHandle<()>>,
+    cluster: ClusterTasks,
     admin: Option<admin::AdminServer>,
 }
 
 impl Control {
-    async fn start(config: BrokerConfig) -> Result<Self, StartError> {
+    /// Starts everything, and leaves what is started in `control` from the moment at which it has to be
+    /// ended in order.
+    async fn start(
+        config: BrokerConfig,
+        control: &mut Option<Self>,
+    ) -> Result<Started, StartError> {
         let began = Instant::now();
         let readiness = Arc::new(Readiness::new());
         let metrics = Arc::new(Metrics::new());
@@ -296,21 +332,25 @@ impl Control {
             .await
             .map_err(listen_error("listen", &config.listen))?;
         let address = local_address(&listener, "listen", &config.listen)?;
+        if !config.seeds.is_empty()
+            && config.advertised_listen.is_none()
+            && address.ip().is_unspecified()
+        {
+            let listen = config.listen.clone();
+            return Err(StartError::NotReachable { listen });
+        }
         let backend = Arc::new(Backend::new(Arc::clone(&readiness), Arc::clone(&metrics)));
         let admin = start_admin(&config, &backend).await?;
         let admin_address = admin.as_ref().map(admin::AdminServer::address);
 
-        let opening = opening::Opening {
+        let node = joining::Joining {
             config,
             address,
-            readiness: Arc::clone(&readiness),
+            readiness,
             metrics,
         };
-        let opened = tokio::task::spawn_blocking(move || opening.run())
-            .await
-            .map_err(|_| StartError::Aborted)?;
-        let shared = match opened {
-            Ok(shared) => shared,
+        let joined = match node.join(&listener).await {
+            Ok(joined) => joined,
             Err(error) => {
                 if let Some(admin) = admin {
                     admin.shutdown().await;
@@ -318,8 +358,10 @@ impl Control {
                 return Err(error);
             }
         };
+        let shared = Arc::clone(&joined.shared);
         backend.attach(&shared);
 
+        // The other brokers are answered from here on: without that there is no quorum to register with.
         let stop_network = CancellationToken::new();
         let threads = shared.config.network.threads.unwrap_or_else(cores);
         let threads = (0..threads)
@@ -327,46 +369,55 @@ impl Control {
             .collect::<Result<Vec<_>, _>>()
             .map_err(StartError::Thread)?;
         let acceptor = tokio::spawn(listener::accept(Arc::clone(&shared), listener, threads));
-        let housekeeping = tokio::spawn(housekeeping::run(Arc::clone(&shared)));
-        readiness.set(Phase::Serving);
+        let control = control.insert(Self {
+            shared: Arc::clone(&shared),
+            stop_network,
+            acceptor,
+            chores: Vec::new(),
+            cluster: joined.tasks,
+            admin,
+        });
+        control.cluster.take_part(&shared).await?;
+        control.chores = vec![
+            tokio::spawn(housekeeping::run(Arc::clone(&shared))),
+            tokio::spawn(scrubber::run(Arc::clone(&shared))),
+        ];
+        shared.readiness.set(Phase::Serving);
         info!(
             node = %shared.node_id, cluster = %shared.cluster_id, %address,
             admin = ?admin_address, data_dir = %shared.config.data_dir.display(),
             start_ms = began.elapsed().as_millis() as u64, "broker serves clients"
         );
-        let started = Started {
+        Ok(Started {
             address,
             admin_address,
             node_id: shared.node_id,
             cluster_id: shared.cluster_id,
             shared,
-        };
-        Ok(Self {
-            started,
-            readiness,
-            stop_network,
-            acceptor,
-            housekeeping,
-            admin,
         })
     }
 
     async fn end(self, ending: Ending) -> Result<(), ShutdownError> {
         let Self {
-            started,
-            readiness,
+            shared,
             stop_network,
             acceptor,
-            housekeeping,
+            chores,
+            cluster,
             admin,
         } = self;
-        let shared = started.shared;
-        readiness.set(Phase::Stopping);
+        if ending == Ending::Orderly {
+            hand_over(&shared).await;
+        }
+        shared.readiness.set(Phase::Stopping);
         shared.draining.cancel();
         if ending == Ending::Orderly {
             drain(&shared).await;
         }
-        housekeeping.abort();
+        for chore in chores {
+            chore.abort();
+        }
+        cluster.stop(&shared).await;
         stop_network.cancel();
         let threads = acceptor.await.unwrap_or_default();
         let joined = tokio::task::spawn_blocking(move || {
@@ -380,7 +431,6 @@ impl Control {
         let closing = Arc::clone(&shared);
         let outcome = tokio::task::spawn_blocking(move || match ending {
             Ending::Orderly => {
-                closing.controller.stop();
                 checkpoint_high_watermarks(&closing, &mut Checkpoints::default());
                 closing.engine.close().map_err(ShutdownError::Storage)
             }
@@ -399,6 +449,33 @@ impl Control {
             Err(error) => error!(%error, "broker stopped; the next start recovers"),
         }
         outcome
+    }
+}
+
+/// Lets others take over what this broker leads, up to the configured time. Without a controller nobody
+/// can: once an election has had its time, this broker stops all the same.
+async fn hand_over(shared: &Shared) {
+    let nobody_answers = shared.config.cluster.election_timeout * ELECTIONS_AWAITED;
+    shared.heartbeats.wish(Wish::Stop);
+    let mut standing = shared.heartbeats.standing();
+    let done = async {
+        loop {
+            let now = *standing.borrow_and_update();
+            if now.may_shut_down || now.is_over {
+                return true;
+            }
+            match tokio::time::timeout(nobody_answers, standing.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return false,
+            }
+        }
+    };
+    let done = tokio::time::timeout(shared.config.shutdown_timeout, done).await;
+    if !matches!(done, Ok(true)) {
+        warn!(
+            "the controller did not give this broker's partitions to others in time; it does so when \
+             this broker's session ends"
+        );
     }
 }
 

@@ -77,6 +77,14 @@ impl TopicSettings {
         Ok(overrides.resolve(&self.defaults)?)
     }
 
+    /// Fewest in-sync replicas of a topic.
+    pub(crate) fn isr_min(&self, config: &TopicConfig, replicas: u16) -> u16 {
+        let auto = if replicas >= 3 { 2 } else { 1 };
+        config
+            .min_insync_replicas
+            .map_or(auto, |number| u16::try_from(number).unwrap_or(u16::MAX))
+    }
+
     pub(crate) fn check_replicas(
         &self,
         config: &TopicConfig,

@@ -1,21 +1,27 @@
 //! Administration: topics, their settings and offsets, and the cluster.
 
+mod cluster;
+mod cluster_types;
 mod offsets;
 mod topics;
 mod types;
 
 use std::sync::Arc;
 
+use highwater_protocol::api_key::Request;
 use highwater_protocol::error_code::ErrorCode;
-use highwater_protocol::messages as m;
 
 use crate::client::ClientCore;
 use crate::error::AdminError;
 
+pub use cluster_types::{
+    AbsentNode, BalanceStatus, BrokerDescription, ClusterDescription, Election, MoveReason,
+    PartitionName, PartitionOutcome, PlannedMove, QuorumDescription, QuorumMember, ReplicaMove,
+};
 pub use highwater_protocol::messages::ConfigSource;
 pub use types::{
-    BrokerDescription, ClusterDescription, ConfigDescription, CreatedTopic, NewTopic,
-    PartitionDescription, PartitionOffset, TopicDescription, TrimmedPartition,
+    ConfigDescription, CreatedTopic, NewTopic, PartitionDescription, PartitionOffset,
+    TopicDescription, TrimmedPartition,
 };
 
 /// The administrative calls of a [`Client`](crate::Client).
@@ -48,18 +54,19 @@ impl Admin {
         Self { core }
     }
 
-    /// The cluster and its brokers.
-    ///
-    /// # Errors
-    /// [`AdminError`] when no broker answers.
-    ///
-    /// # Cancel safety
-    /// Dropping the future only gives up the answer.
-    pub async fn describe_cluster(&self) -> Result<ClusterDescription, AdminError> {
-        let request = m::DescribeClusterRequest {
-            include_fenced: true,
+    /// Asks any broker, which passes it on to the controller; again, for at most the request timeout,
+    /// while that cannot be reached or is busy. `code` finds such a refusal in an answer.
+    async fn ask<R: Request>(
+        &self,
+        request: &R,
+        code: impl Fn(&R::Response) -> Option<ErrorCode>,
+    ) -> Result<R::Response, AdminError> {
+        let passing = |answer: &R::Response| {
+            let code = code(answer);
+            matches!(code, Some(ErrorCode::NotController | ErrorCode::Busy))
         };
-        Ok(self.core.ask_any(&request).await?.into())
+        let (_, answer) = self.core.ask_until(request, passing).await?;
+        Ok(answer)
     }
 }
 

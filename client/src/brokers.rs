@@ -1,16 +1,23 @@
 //! The connections of a client, one per broker, made when first needed and made anew when lost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use highwater_protocol::ids::{ClusterId, NodeId};
 use parking_lot::{Mutex, RwLock};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use crate::connection::{Connection, Introduction, open};
 use crate::error::ConnectError;
 use crate::retry::Backoff;
+
+/// How long one address may take to answer before the next one is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// One connection per broker.
 #[derive(Debug)]
@@ -21,6 +28,9 @@ pub(crate) struct Brokers {
     /// Learned from the first broker that answered, then demanded of all.
     cluster: RwLock<Option<ClusterId>>,
     slots: Mutex<HashMap<NodeId, Arc<Slot>>>,
+    /// Who answered last where several would do. Staying with one broker, a client sees its own
+    /// changes.
+    favourite: Mutex<Option<NodeId>>,
 }
 
 /// The place of one broker's connection.
@@ -58,6 +68,7 @@ impl Brokers {
             backoff,
             cluster,
             slots: Mutex::default(),
+            favourite: Mutex::default(),
         }
     }
 
@@ -75,16 +86,43 @@ impl Brokers {
         slot.live()
     }
 
-    /// Any connection that works.
-    pub(crate) fn any_live(&self) -> Option<Arc<Connection>> {
-        self.slots.lock().values().find_map(|slot| slot.live())
+    /// Whether any connection works.
+    pub(crate) fn has_live(&self) -> bool {
+        self.slots.lock().values().any(|slot| slot.live().is_some())
     }
 
-    /// Takes over where brokers listen.
+    /// Whether more than one broker is known.
+    pub(crate) fn has_several(&self) -> bool {
+        self.slots.lock().len() > 1
+    }
+
+    /// A connection that works, to none of `avoid`.
+    fn live_besides(&self, avoid: &[NodeId]) -> Option<Arc<Connection>> {
+        let favourite = *self.favourite.lock();
+        let slots = self.slots.lock();
+        let first = favourite.and_then(|node| slots.get_key_value(&node));
+        first
+            .into_iter()
+            .chain(slots.iter())
+            .filter(|(node, _)| !avoid.contains(node))
+            .find_map(|(_, slot)| slot.live())
+    }
+
+    /// Takes over where brokers listen. Those that are not among them any more are forgotten, once
+    /// their connection has ended.
     pub(crate) fn set_addresses(&self, brokers: impl Iterator<Item = (NodeId, Arc<str>)>) {
+        let mut named = HashSet::new();
         for (node, address) in brokers {
             *self.slot(node).address.lock() = Some(address);
+            named.insert(node);
         }
+        if named.is_empty() {
+            // A broker that knows of none, not even of itself, has nothing to say.
+            return;
+        }
+        self.slots
+            .lock()
+            .retain(|node, slot| named.contains(node) || slot.live().is_some());
     }
 
     /// The broker's connection, made if there is none. Waits out the backoff after failed attempts.
@@ -120,12 +158,8 @@ impl Brokers {
     async fn connect_to(&self, node: NodeId, slot: &Slot) -> Result<Arc<Connection>, ConnectError> {
         let advertised = slot.address.lock().clone();
         let mut first_error = None;
-        let others = self
-            .seeds
-            .iter()
-            .filter(|seed| Some(*seed) != advertised.as_ref())
-            .cloned();
-        for address in advertised.clone().into_iter().chain(others) {
+        let others = self.seeds_besides(advertised.as_ref());
+        for address in advertised.into_iter().chain(others) {
             match self.open(&address).await {
                 Ok(connection) if connection.node_id() == node => return Ok(self.keep(connection)),
                 Ok(connection) => {
@@ -140,31 +174,97 @@ impl Brokers {
         Err(first_error.unwrap_or(ConnectError::UnknownBroker { node_id: node }))
     }
 
-    /// Any connection: a live one, otherwise to the first known broker or seed that answers.
+    /// The seeds behind which nobody is connected already, without `besides`.
+    fn seeds_besides(&self, besides: Option<&Arc<str>>) -> Vec<Arc<str>> {
+        let taken: HashSet<Arc<str>> = {
+            let slots = self.slots.lock();
+            let live = slots.values().filter_map(|slot| slot.live());
+            live.map(|connection| connection.address()).collect()
+        };
+        let seeds = self.seeds.iter();
+        seeds
+            .filter(|seed| Some(*seed) != besides && !taken.contains(*seed))
+            .cloned()
+            .collect()
+    }
+
+    /// Any connection: a live one, otherwise to the first seed or known broker that answers. Brokers
+    /// in `avoid` come last.
     ///
     /// Cancel safe: an attempt under way is given up.
-    pub(crate) async fn any(&self) -> Result<Arc<Connection>, ConnectError> {
-        if let Some(connection) = self.any_live() {
-            return Ok(connection);
+    pub(crate) async fn any(&self, avoid: &[NodeId]) -> Result<Arc<Connection>, ConnectError> {
+        if let Some(connection) = self.live_besides(avoid) {
+            return Ok(self.prefer(connection));
         }
-        let known: Vec<Arc<str>> = {
+        let mut addresses = self.seeds_besides(None);
+        {
             let slots = self.slots.lock();
-            slots
-                .values()
-                .filter_map(|slot| slot.address.lock().clone())
-                .collect()
-        };
-        let mut first_error = None;
-        let fresh = known.iter().filter(|address| !self.seeds.contains(address));
-        for address in self.seeds.iter().chain(fresh) {
-            match self.open(address).await {
-                Ok(connection) => return Ok(self.keep(connection)),
-                Err(error) => {
-                    first_error.get_or_insert(error);
+            for (node, slot) in slots.iter() {
+                let address = slot.address.lock().clone();
+                if let Some(address) = address
+                    && slot.live().is_none()
+                    && !avoid.contains(node)
+                    && !addresses.contains(&address)
+                {
+                    addresses.push(address);
                 }
             }
         }
-        Err(first_error.unwrap_or(ConnectError::NoSeeds))
+        match self.open_first(addresses).await {
+            Ok(connection) => {
+                let connection = self.keep(connection);
+                Ok(self.prefer(connection))
+            }
+            Err(error) => match self.live_besides(&[]) {
+                Some(connection) => Ok(connection),
+                None => Err(error),
+            },
+        }
+    }
+
+    fn prefer(&self, connection: Arc<Connection>) -> Arc<Connection> {
+        *self.favourite.lock() = Some(connection.node_id());
+        connection
+    }
+
+    /// Opens a connection to the first address that answers. The next one is tried as soon as one
+    /// fails, and beside those that are slow.
+    async fn open_first(&self, addresses: Vec<Arc<str>>) -> Result<Connection, ConnectError> {
+        type Attempt<'a> =
+            Pin<Box<dyn Future<Output = (usize, Result<Connection, ConnectError>)> + Send + 'a>>;
+        let mut waiting: VecDeque<(usize, Arc<str>)> = addresses.into_iter().enumerate().collect();
+        let mut running: Vec<Attempt<'_>> = Vec::new();
+        let mut errors: Vec<(usize, ConnectError)> = Vec::new();
+        loop {
+            if let Some((place, address)) = waiting.pop_front() {
+                running.push(Box::pin(async move { (place, self.open(&address).await) }));
+            } else if running.is_empty() {
+                errors.sort_by_key(|(place, _)| *place);
+                let first = errors.into_iter().next();
+                return Err(first.map_or(ConnectError::NoSeeds, |(_, error)| error));
+            }
+            let any_done = poll_fn(|cx| {
+                for (index, attempt) in running.iter_mut().enumerate() {
+                    if let Poll::Ready(done) = attempt.as_mut().poll(cx) {
+                        return Poll::Ready((index, done));
+                    }
+                }
+                Poll::Pending
+            });
+            let done = if waiting.is_empty() {
+                Some(any_done.await)
+            } else {
+                timeout(HEAD_START, any_done).await.ok()
+            };
+            match done {
+                Some((_, (_, Ok(connection)))) => return Ok(connection),
+                Some((index, (place, Err(error)))) => {
+                    drop(running.swap_remove(index));
+                    errors.push((place, error));
+                }
+                None => {}
+            }
+        }
     }
 
     async fn open(&self, address: &Arc<str>) -> Result<Connection, ConnectError> {

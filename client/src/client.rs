@@ -17,6 +17,11 @@ use crate::producer::ProducerBuilder;
 use crate::reader::ReaderBuilder;
 use crate::retry::Backoff;
 
+/// A question is put to another broker when one does not answer for this long.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(3);
+/// A broker that cannot be connected to within this time may have lost its leaderships.
+const CONNECT_PATIENCE: Duration = Duration::from_millis(250);
+
 /// A client of one cluster. Clones share its connections and its knowledge of the cluster.
 ///
 /// ```no_run
@@ -147,7 +152,7 @@ impl ClientBuilder {
             backoff: self.backoff,
             runtime: tokio::runtime::Handle::current(),
         };
-        let connection = core.brokers.any().await?;
+        let connection = core.brokers.any(&[]).await?;
         let cluster_id = connection.cluster_id();
         debug_assert_eq!(core.brokers.cluster(), Some(cluster_id));
         Ok(Client {
@@ -214,8 +219,41 @@ impl ClientCore {
         node: NodeId,
         request: &R,
     ) -> Result<R::Response, RequestError> {
+        self.ask_within(node, request, self.request_timeout).await
+    }
+
+    async fn ask_within<R: Request>(
+        &self,
+        node: NodeId,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<R::Response, RequestError> {
         let connection = self.brokers.connection(node).await?;
-        connection.call(request, self.request_timeout).await
+        connection.call(request, timeout).await
+    }
+
+    /// Connects to a broker. While that takes long, asks others whether the topic's leaders have
+    /// moved, and tells of every answer.
+    pub(crate) async fn connect_or_learn(
+        &self,
+        node: NodeId,
+        name: &TopicName,
+        told: impl Fn(),
+    ) -> Result<(), ConnectError> {
+        let connecting = self.brokers.connection(node);
+        tokio::pin!(connecting);
+        loop {
+            if let Ok(result) = tokio::time::timeout(CONNECT_PATIENCE, &mut connecting).await {
+                return result.map(|_| ());
+            }
+            if self.brokers.has_live() {
+                let seen = self.metadata.topic(name.as_str()).map(|t| t.generation);
+                tokio::select! {
+                    result = &mut connecting => return result.map(|_| ()),
+                    _ = self.refresh(name, seen) => told(),
+                }
+            }
+        }
     }
 
     /// Asks any broker, and again after a pause while that can help and harm nothing, for at most
@@ -224,26 +262,60 @@ impl ClientCore {
         &self,
         request: &R,
     ) -> Result<R::Response, RequestError> {
+        self.ask_until(request, |_| false)
+            .await
+            .map(|(_, answer)| answer)
+    }
+
+    /// As [`Self::ask_any`], and again also where the answer is that this was refused for the moment.
+    /// Returns who answered, too.
+    pub(crate) async fn ask_until<R: Request>(
+        &self,
+        request: &R,
+        refused: impl Fn(&R::Response) -> bool,
+    ) -> Result<(NodeId, R::Response), RequestError> {
         let deadline = Instant::now() + self.request_timeout;
         let mut failures = 0;
+        let mut avoid = Vec::new();
         loop {
             let attempt = async {
-                let connection = self.brokers.any().await?;
-                connection.call(request, self.request_timeout).await
+                let connection = self.brokers.any(&avoid).await?;
+                let node = connection.node_id();
+                if avoid.contains(&node) {
+                    // Everyone had a turn.
+                    avoid.clear();
+                }
+                avoid.push(node);
+                let answer = connection.call(request, self.patience::<R>()).await?;
+                Ok((node, answer))
             };
-            let error = match attempt.await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
+            let answer: Result<_, RequestError> = attempt.await;
             failures += 1;
             let pause = self.backoff.wait(failures);
-            if !error.is_retriable()
-                || error.may_have_committed() && !is_question::<R>()
-                || Instant::now() + pause >= deadline
-            {
-                return Err(error);
+            let over = Instant::now() + pause >= deadline;
+            match answer {
+                Ok((node, answer)) if over || !refused(&answer) => return Ok((node, answer)),
+                Ok(_) => {}
+                Err(error)
+                    if over
+                        || !error.is_retriable()
+                        || error.may_have_committed() && !is_question::<R>() =>
+                {
+                    return Err(error);
+                }
+                Err(_) => {}
             }
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// How long to wait for one broker. A question can go to another one when that is silent.
+    fn patience<R: Request>(&self) -> Duration {
+        if is_question::<R>() && self.brokers.has_several() {
+            self.request_timeout
+                .min(QUESTION_PATIENCE.max(self.request_timeout / 10))
+        } else {
+            self.request_timeout
         }
     }
 
@@ -267,8 +339,18 @@ impl ClientCore {
         {
             return Ok(topic);
         }
-        let answer = self.ask_any(&Metadata::request(name)).await?;
+        let request = Metadata::request(name);
+        let (node, answer) = self.ask_until(&request, |_| false).await?;
         self.take_over(&answer);
+        if let Some(controller) = answer.controller.filter(|controller| *controller != node)
+            && self.metadata.topic(name.as_str()).is_none()
+            && let Ok(answer) = self
+                .ask_within(controller, &request, QUESTION_PATIENCE)
+                .await
+        {
+            // Created a moment ago: not every broker has heard of it, the controller has.
+            self.take_over(&answer);
+        }
         drop(asking);
         self.metadata
             .topic(name.as_str())

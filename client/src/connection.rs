@@ -3,7 +3,8 @@
 //! Requests are written from the task that makes them, as long as the socket takes them; what it
 //! does not take is finished by the connection's write task. One read task matches the answers to
 //! the requests and runs their completions, so a request costs one wake-up and neither a spawn nor a
-//! timer: deadlines are swept coarsely by the read task. When the connection breaks, every pending
+//! timer: deadlines are swept coarsely by the read task. While answers are due and nothing comes, a
+//! small question shows whether the broker is there at all. When the connection breaks, every pending
 //! request is completed with [`RequestError::ConnectionLost`] and later ones are turned away.
 
 mod buffers;
@@ -115,6 +116,11 @@ impl Connection {
         self.inner.greeting.node_id
     }
 
+    /// Where it was connected to.
+    pub(crate) fn address(&self) -> Arc<str> {
+        self.inner.address()
+    }
+
     pub(crate) fn cluster_id(&self) -> ClusterId {
         self.inner.greeting.cluster_id
     }
@@ -136,38 +142,7 @@ impl Connection {
         timeout: Duration,
         completion: Completion,
     ) -> Result<(), TurnedAway> {
-        let inner = &*self.inner;
-        let Some(version) = inner.greeting.version_of(R::API) else {
-            let error = RequestError::NoCommonVersion {
-                address: inner.address(),
-                api: R::API,
-            };
-            return Err(TurnedAway { error, completion });
-        };
-        let correlation = inner.pending.next_correlation();
-        let frame = encode_request(request, version, correlation);
-        if let Err(error) = self.check_size(&frame) {
-            return Err(TurnedAway { error, completion });
-        }
-        let entry = Entry {
-            api: R::API,
-            version,
-            timeout,
-            deadline: Instant::now() + timeout,
-            received_before: inner.received.load(Ordering::Relaxed),
-            completion,
-        };
-        let arm_sweep = inner
-            .pending
-            .insert(correlation, entry)
-            .map_err(|entry| TurnedAway {
-                error: inner.lost("it was closed before the request was sent", false),
-                completion: entry.completion,
-            })?;
-        if inner.writes.write(frame, None) || arm_sweep {
-            inner.wake.notify_one();
-        }
-        Ok(())
+        self.inner.submit(request, timeout, completion)
     }
 
     /// Sends a request that has no answer. `written` runs exactly once: with the last byte handed to
@@ -187,7 +162,7 @@ impl Connection {
             ));
         }
         let frame = encode_request(request, version, inner.pending.next_correlation());
-        if let Err(error) = self.check_size(&frame) {
+        if let Err(error) = inner.check_size(&frame) {
             return written(Err(error));
         }
         let mark = Box::new(move |all: bool| {
@@ -228,6 +203,47 @@ impl Connection {
             Err(_) => Err(self.inner.lost("its runtime was shut down", true)),
         }
     }
+}
+
+impl Inner {
+    fn submit<R: Request>(
+        &self,
+        request: &R,
+        timeout: Duration,
+        completion: Completion,
+    ) -> Result<(), TurnedAway> {
+        let Some(version) = self.greeting.version_of(R::API) else {
+            let error = RequestError::NoCommonVersion {
+                address: self.address(),
+                api: R::API,
+            };
+            return Err(TurnedAway { error, completion });
+        };
+        let correlation = self.pending.next_correlation();
+        let frame = encode_request(request, version, correlation);
+        if let Err(error) = self.check_size(&frame) {
+            return Err(TurnedAway { error, completion });
+        }
+        let entry = Entry {
+            api: R::API,
+            version,
+            timeout,
+            deadline: Instant::now() + timeout,
+            received_before: self.received.load(Ordering::Relaxed),
+            completion,
+        };
+        let arm_sweep = self
+            .pending
+            .insert(correlation, entry)
+            .map_err(|entry| TurnedAway {
+                error: self.lost("it was closed before the request was sent", false),
+                completion: entry.completion,
+            })?;
+        if self.writes.write(frame, None) || arm_sweep {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
 
     fn check_size(&self, frame: &[bytes::Bytes]) -> Result<(), RequestError> {
         let bytes = frame
@@ -235,19 +251,17 @@ impl Connection {
             .map(bytes::Bytes::len)
             .sum::<usize>()
             .saturating_sub(4);
-        let bytes_max = self.inner.greeting.frame_bytes_max;
+        let bytes_max = self.greeting.frame_bytes_max;
         if bytes > bytes_max {
             return Err(RequestError::TooLarge {
-                address: self.inner.address(),
+                address: self.address(),
                 bytes,
                 bytes_max,
             });
         }
         Ok(())
     }
-}
 
-impl Inner {
     fn address(&self) -> Arc<str> {
         Arc::clone(&self.greeting.address)
     }

@@ -25,19 +25,25 @@
 //!
 //! - [`Client`] is cheap to clone; it owns one TCP connection per broker, made when first needed and
 //!   made anew, with backoff, when lost. Requests of all its parts share it, and answers come in any
-//!   order. Every request has a deadline.
-//! - [`Producer`] batches, compresses, retries and keeps the order of each partition; its buffer is
-//!   bounded by bytes. `send` for one record, `enqueue` for acknowledgements as futures,
+//!   order. Every request has a deadline. Any one broker of the cluster suffices to begin with.
+//! - [`Producer`] batches, compresses and retries; each record is appended once and in order, however
+//!   often it had to be sent and whoever leads its partition. Its buffer is bounded by bytes. `send` for one record, `enqueue` for acknowledgements as futures,
 //!   `enqueue_many` for bulk.
 //! - [`Reader`] reads chosen partitions from an offset, a time, the beginning or the end, fetching
 //!   ahead; batches and records are slices of the receive buffer.
-//! - [`Admin`] creates, describes, configures and deletes topics, lists offsets, trims.
+//! - [`Admin`] creates, describes, configures and deletes topics, lists offsets, trims, and looks
+//!   after the cluster: its quorum, its nodes, where replicas and leaders are.
 //!
 //! # What to rely on
 //!
 //! **Acknowledged means written**, as far as the acknowledgement level and the topic's durability
-//! say. A record whose acknowledgement is an error may still be in the log where the error's
-//! `may_have_committed` says so.
+//! say, once and in the order in which the records of its partition were enqueued. A record whose
+//! acknowledgement is an error may still be in the log where the error's `may_have_committed` says
+//! so.
+//!
+//! **Leaders change.** Producers and readers find out who leads and follow within their delivery and
+//! retry timeouts; a broker that is gone keeps nobody from using the others. A reader never goes back
+//! and never skips because of it.
 //!
 //! **Errors** are one enum per operation, with `is_retriable`, `may_have_committed`, a stable `code`
 //! for scripts and metrics, and the broker's own code where it refused.
@@ -61,8 +67,10 @@ mod reader;
 mod retry;
 
 pub use admin::{
-    Admin, BrokerDescription, ClusterDescription, ConfigDescription, ConfigSource, CreatedTopic,
-    NewTopic, PartitionDescription, PartitionOffset, TopicDescription, TrimmedPartition,
+    AbsentNode, Admin, BalanceStatus, BrokerDescription, ClusterDescription, ConfigDescription,
+    ConfigSource, CreatedTopic, Election, MoveReason, NewTopic, PartitionDescription,
+    PartitionName, PartitionOffset, PartitionOutcome, PlannedMove, QuorumDescription, QuorumMember,
+    ReplicaMove, TopicDescription, TrimmedPartition,
 };
 pub use client::{Client, ClientBuilder};
 pub use error::{
@@ -79,7 +87,7 @@ pub use retry::Backoff;
 pub use highwater_protocol::compression::Compression;
 pub use highwater_protocol::error_code::ErrorCode;
 pub use highwater_protocol::ids::{
-    ClusterId, LeaderEpoch, NodeId, Offset, PartitionId, Timestamp, TopicId, TopicName,
+    BrokerEpoch, ClusterId, LeaderEpoch, NodeId, Offset, PartitionId, Timestamp, TopicId, TopicName,
 };
 pub use highwater_protocol::messages::{Acks, OffsetSpec};
 pub use highwater_protocol::record::{Headers, Record, RecordRef};

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{LeaderEpoch, NodeId, PartitionId, TopicId, TopicName};
-use highwater_protocol::messages::{MetadataRequest, MetadataResponse, TopicMetadata};
+use highwater_protocol::messages::{
+    MetadataRequest, MetadataResponse, PartitionMetadata, TopicMetadata,
+};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
@@ -85,7 +87,8 @@ impl Metadata {
             };
             match (topic.error, topic.topic_id) {
                 (ErrorCode::None, Some(id)) => {
-                    let partitions = leaders(topic);
+                    let known = topics.get(&name).filter(|known| known.id == id);
+                    let partitions = leaders(topic, known.map(|known| known.as_ref()));
                     let topic = Topic {
                         name: name.clone(),
                         id,
@@ -104,13 +107,18 @@ impl Metadata {
     }
 }
 
-fn leaders(topic: &TopicMetadata) -> Vec<Leader> {
-    topic
-        .partitions
-        .iter()
-        .map(|p| Leader {
+/// The leaders that an answer names; where it is behind what is known already, those. A broker may
+/// lag behind the others, and going back to an earlier leader would help nobody.
+fn leaders(topic: &TopicMetadata, known: Option<&Topic>) -> Vec<Leader> {
+    let newest = |p: &PartitionMetadata| {
+        let told = Leader {
             node: p.leader,
             epoch: p.leader_epoch,
-        })
-        .collect()
+        };
+        let known = known.and_then(|known| known.leader(p.partition));
+        known
+            .filter(|known| known.epoch > told.epoch)
+            .unwrap_or(told)
+    };
+    topic.partitions.iter().map(newest).collect()
 }

@@ -5,10 +5,12 @@ mod batch;
 mod builder;
 mod core;
 mod dispatch;
+mod identity;
 mod many;
 mod partitioner;
 mod queue;
 mod record;
+mod sequences;
 mod topic;
 mod upkeep;
 
@@ -61,8 +63,9 @@ pub use record::{ProducerRecord, RecordSlices};
 /// unanswered, further records gather and go together with the answer.
 ///
 /// **Order.** The records of one partition are appended in the order in which they were enqueued,
-/// also when attempts fail: see [`ProducerBuilder::max_in_flight`]. A retry after a lost connection
-/// may append records a second time; there is no deduplication yet.
+/// also when attempts fail, and each once, however often it had to be sent: see
+/// [`ProducerBuilder::idempotent`]. A record that was given up and whose error says that it may be in
+/// the log may still appear there for as long as a request of it is under way.
 ///
 /// **Retries.** A failed attempt is repeated with exponential backoff until the delivery timeout;
 /// then the records' acknowledgements resolve with an error that says whether they may be in the log.

@@ -125,6 +125,8 @@ fn section_of(setting: &Setting) -> &'static str {
         Some("network") => "Network",
         Some("storage") => "Storage",
         Some("num" | "default") => "New topics",
+        Some("replica" | "replication") => "Replication",
+        Some("heal" | "balance" | "leader") => "Healing and balance",
         _ => "The broker",
     }
 }

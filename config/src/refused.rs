@@ -2,10 +2,22 @@
 //! instead of being ignored or called unknown.
 
 const COMPACTION: &str = "compaction is not supported yet; remove the setting";
-const REPLICATION: &str = "replication is not supported yet: this version runs one broker";
+const UNCLEAN: &str = "no election loses committed records by itself; when it must be, an operator asks for \
+    one of the partitions that need it";
+const FETCHERS: &str =
+    "a broker has one fetcher for each broker that it follows; remove the setting";
+const THROTTLED: &str = "every replica that catches up is held to `replication.catchup.rate`";
+const FOLLOWER_READS: &str = "consumers read from leaders only; remove the setting";
+const REPLICA_TIMES: &str =
+    "time limits between brokers follow from `cluster.session.timeout`; remove the setting";
 const SECURITY: &str = "TLS and authentication are not supported yet; listen on a loopback address or a private network";
 const TIERED: &str = "tiered storage is not supported yet; remove the setting";
-const CONSENSUS: &str = "there is nothing to configure: a broker is its own controller";
+const CONSENSUS: &str =
+    "every broker keeps the metadata; `cluster.seeds` and `cluster.voters` say who votes";
+const ELECTIONS: &str =
+    "time limits of the quorum follow from `cluster.election.timeout`; remove the setting";
+const HANDOVER: &str =
+    "a broker that stops hands its leaderships over by itself, within `shutdown.timeout`";
 const GROUPS: &str = "consumer groups are not supported yet; remove the setting";
 const TRANSACTIONS: &str = "transactions are not supported yet; remove the setting";
 const FLUSH: &str =
@@ -72,12 +84,54 @@ const REFUSED: &[(&str, &str)] = &[
         "delete.topic.enable",
         "topics can always be deleted; remove the setting",
     ),
-    ("unclean.leader.election.enable", REPLICATION),
-    ("replica.", REPLICATION),
-    ("num.replica.fetchers", REPLICATION),
-    ("leader.replication.throttled.replicas", REPLICATION),
-    ("follower.replication.throttled.replicas", REPLICATION),
-    ("controller.", CONSENSUS),
+    ("unclean.leader.election.enable", UNCLEAN),
+    ("num.replica.fetchers", FETCHERS),
+    ("leader.replication.throttled.replicas", THROTTLED),
+    ("leader.replication.throttled.rate", THROTTLED),
+    ("follower.replication.throttled.replicas", THROTTLED),
+    (
+        "replica.alter.log.dirs.",
+        "a broker has one data directory; remove the setting",
+    ),
+    (
+        "replica.fetch.max.bytes",
+        "use `replica.fetch.bytes.max`, which counts all partitions of a fetch together",
+    ),
+    (
+        "replica.fetch.min.bytes",
+        "a follower is answered as soon as there is anything; remove the setting",
+    ),
+    ("replica.fetch.backoff.ms", REPLICA_TIMES),
+    ("replica.socket.timeout.ms", REPLICA_TIMES),
+    (
+        "replica.socket.receive.buffer.bytes",
+        "the operating system tunes socket buffers; remove the setting",
+    ),
+    (
+        "replica.high.watermark.checkpoint.interval.ms",
+        "use `storage.checkpoint.interval`",
+    ),
+    ("replica.selector.class", FOLLOWER_READS),
+    ("controlled.shutdown.", HANDOVER),
+    (
+        "auto.leader.rebalance.enable",
+        "use `leader.balance.interval`, which can be `off`",
+    ),
+    (
+        "leader.imbalance.per.broker.percentage",
+        "use `leader.balance.interval`; every leadership is given back",
+    ),
+    ("controller.quorum.voters", CONSENSUS),
+    ("controller.quorum.bootstrap.servers", CONSENSUS),
+    ("controller.quorum.auto.join.enable", CONSENSUS),
+    ("controller.quorum.fetch.timeout.ms", ELECTIONS),
+    ("controller.quorum.request.timeout.ms", ELECTIONS),
+    ("controller.quorum.retry.backoff.ms", ELECTIONS),
+    ("controller.quorum.election.backoff.max.ms", ELECTIONS),
+    (
+        "controller.listener.names",
+        "brokers and clients use the same listener: `listen`",
+    ),
     ("process.roles", CONSENSUS),
     ("zookeeper.", CONSENSUS),
     ("metadata.log.", CONSENSUS),

@@ -137,6 +137,16 @@ pub(crate) fn broker(config: &BrokerConfig, faults: &mut Vec<Fault>) {
             ),
         );
     }
+    if let (Some(min), Some(replicas)) = (
+        config.topic_defaults.min_insync_replicas,
+        config.new_topics.replicas,
+    ) && min > replicas
+    {
+        relation(
+            &["min.insync.replicas", "default.replication.factor"],
+            format!("with {replicas} replicas there are never {min} in sync"),
+        );
+    }
     if let Some(address) = &config.advertised_listen
         && is_wildcard(address)
     {
@@ -180,10 +190,17 @@ pub(crate) fn warnings(config: &BrokerConfig) -> Vec<String> {
         ));
     }
     if topic.durability == Durability::Replicated {
-        warnings.push(format!(
-            "`durability` is replicated and there is one replica: a power cut can lose acknowledged records of the last {}",
-            format_duration(topic.flush_max_delay)
-        ));
+        let lone_broker = config.seeds.is_empty() && config.new_topics.replicas.is_none();
+        let lost = format_duration(topic.flush_max_delay);
+        if lone_broker || config.new_topics.replicas == Some(1) {
+            warnings.push(format!(
+                "`durability` is replicated and there is one replica: a power cut can lose acknowledged records of the last {lost}"
+            ));
+        } else if topic.min_insync_replicas == Some(1) {
+            warnings.push(format!(
+                "`durability` is replicated and `min.insync.replicas` is 1: while a leader is alone, a power cut can lose acknowledged records of the last {lost}"
+            ));
+        }
     }
     if let Some(retention) = topic.retention_ms
         && topic.segment_ms > retention

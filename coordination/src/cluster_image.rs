@@ -3,8 +3,10 @@
 //! State changes only in [`ClusterImage::apply`], whether a record was just decided, is replayed at
 //! start, or comes out of a snapshot. Applying a record twice leaves the same image, so that a replay
 //! over a snapshot that already contains it is harmless; so is any part of a snapshot of the image.
+//! Epochs make it so: what belongs to an earlier life of a broker, to a removed node or to an earlier
+//! state of a partition is passed over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use highwater_protocol::ids::{
@@ -26,6 +28,32 @@ pub struct ClusterImage {
     /// Nodes that were removed: their ids are never given out again.
     removed: BTreeSet<NodeId>,
     producer_id_next: ProducerId,
+    deleted: Arc<DeletedTopics>,
+}
+
+/// Topics that were deleted last: a broker that was away meanwhile may remove what it has of them. What
+/// is not known to be deleted is kept, so forgetting the oldest costs disk space and never data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct DeletedTopics {
+    in_order: VecDeque<TopicId>,
+    known: BTreeSet<TopicId>,
+}
+
+/// How many deleted topics are remembered.
+const DELETED_TOPICS_MAX: usize = 10_000;
+
+impl DeletedTopics {
+    fn note(&mut self, id: TopicId) {
+        if !self.known.insert(id) {
+            return;
+        }
+        self.in_order.push_back(id);
+        if self.in_order.len() > DELETED_TOPICS_MAX
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 /// A topic.
@@ -177,17 +205,34 @@ impl ClusterImage {
         self.producer_id_next
     }
 
+    /// Whether a topic of this id was deleted, not too long ago.
+    #[must_use]
+    pub fn was_deleted(&self, id: TopicId) -> bool {
+        self.deleted.known.contains(&id)
+    }
+
     /// Whether a node of this id was removed.
     #[must_use]
     pub fn was_removed(&self, id: NodeId) -> bool {
         self.removed.contains(&id)
     }
 
-    /// The lowest node id that no node has or ever had.
+    /// A node id that no node has or ever had: the one after the highest.
     #[must_use]
     pub fn node_id_next(&self) -> NodeId {
+        let is_used = |id: &NodeId| self.brokers.contains_key(id) || self.removed.contains(id);
         let highest = self.brokers.keys().chain(&self.removed).max();
-        NodeId::new(highest.map_or(0, |id| id.get()) + 1)
+        let after = highest.map_or(Some(1), |id| id.get().checked_add(1));
+        after.map_or_else(
+            // Somebody chose the largest number there is.
+            || {
+                (1..=u32::MAX)
+                    .map(NodeId::new)
+                    .find(|id| !is_used(id))
+                    .unwrap_or_default()
+            },
+            NodeId::new,
+        )
     }
 
     /// The topic of this name.
@@ -245,6 +290,9 @@ impl ClusterImage {
                 if let Some(name) = self.names.remove(id) {
                     self.topics.remove(&name);
                 }
+                if !self.deleted.known.contains(id) {
+                    Arc::make_mut(&mut self.deleted).note(*id);
+                }
                 Ok(())
             }
             MetadataRecord::PartitionsAdded { id, total } => self.apply_added(*id, *total),
@@ -273,7 +321,15 @@ impl ClusterImage {
                 rack,
                 version,
             } => {
-                let draining = self.brokers.get(node_id).is_some_and(|old| old.draining);
+                if self.removed.contains(node_id) {
+                    return Ok(());
+                }
+                let old = self.brokers.get(node_id);
+                // The marks belong to the life: the same registration again leaves them alone.
+                if old.is_some_and(|old| old.epoch() >= Some(*broker_epoch)) {
+                    return Ok(());
+                }
+                let draining = old.is_some_and(|old| old.draining);
                 let broker = BrokerImage {
                     registration: Some(Registration {
                         epoch: *broker_epoch,
@@ -302,6 +358,9 @@ impl ClusterImage {
                 host,
                 port,
             } => {
+                if self.removed.contains(node_id) {
+                    return Ok(());
+                }
                 self.brokers.entry(*node_id).or_insert_with(|| BrokerImage {
                     registration: None,
                     directory: *directory,
@@ -320,15 +379,21 @@ impl ClusterImage {
             }
             MetadataRecord::BrokerChanged {
                 node_id,
-                broker_epoch: _,
+                broker_epoch,
                 fenced,
                 shutting_down,
                 draining,
             } => {
+                if self.removed.contains(node_id) {
+                    return Ok(());
+                }
                 let node = self
                     .brokers
                     .get_mut(node_id)
                     .ok_or(ApplyError::UnknownNode { node_id: *node_id })?;
+                if node.epoch() > Some(*broker_epoch) {
+                    return Ok(());
+                }
                 node.fenced = *fenced;
                 node.shutting_down = *shutting_down;
                 node.draining = *draining;
@@ -377,9 +442,15 @@ impl ClusterImage {
             };
             std::iter::once(created).chain(topic.partition_records())
         });
+        let deleted = self
+            .deleted
+            .in_order
+            .iter()
+            .map(|id| MetadataRecord::TopicDeleted { id: *id });
         cluster
             .into_iter()
             .chain(std::iter::once(ids))
+            .chain(deleted)
             .chain(removed)
             .chain(brokers)
             .chain(topics)
@@ -474,6 +545,9 @@ impl ClusterImage {
                 partition: *partition,
             },
         )?;
+        if slot.partition_epoch > *partition_epoch {
+            return Ok(());
+        }
         *slot = PartitionImage {
             partition_epoch: *partition_epoch,
             leader: *leader,
@@ -506,8 +580,9 @@ impl BrokerImage {
             host: self.host.clone(),
             port: self.port,
         };
+        let changed = self.changed(node_id, |_| {});
         let Some(life) = &self.registration else {
-            return vec![joined];
+            return vec![joined, changed];
         };
         let registered = MetadataRecord::BrokerRegistered {
             node_id,
@@ -519,18 +594,31 @@ impl BrokerImage {
             rack: life.rack.clone(),
             version: life.version.clone(),
         };
-        let changed = MetadataRecord::BrokerChanged {
-            node_id,
-            broker_epoch: life.epoch,
-            fenced: self.fenced,
-            shutting_down: self.shutting_down,
-            draining: self.draining,
-        };
         vec![joined, registered, changed]
+    }
+
+    /// The record that changes its marks (fenced, shutting down, draining) as `change` does.
+    #[must_use]
+    pub fn changed(&self, node_id: NodeId, change: impl FnOnce(&mut Self)) -> MetadataRecord {
+        let mut after = self.clone();
+        change(&mut after);
+        MetadataRecord::BrokerChanged {
+            node_id,
+            broker_epoch: self.epoch().unwrap_or_default(),
+            fenced: after.fenced,
+            shutting_down: after.shutting_down,
+            draining: after.draining,
+        }
     }
 }
 
 impl TopicImage {
+    /// A partition of it.
+    #[must_use]
+    pub fn partition(&self, partition: PartitionId) -> Option<&PartitionImage> {
+        self.partitions.get(partition.get() as usize)
+    }
+
     fn partition_records(&self) -> impl Iterator<Item = MetadataRecord> + '_ {
         self.partitions
             .iter()
@@ -540,6 +628,19 @@ impl TopicImage {
 }
 
 impl PartitionImage {
+    /// Whether replicas of the partition are being moved.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+
+    /// The replicas that the partition has once the move under way, if any, has ended.
+    #[must_use]
+    pub fn target(&self) -> Vec<NodeId> {
+        let stays = |node: &&NodeId| !self.removing.contains(node);
+        self.replicas.iter().filter(stays).copied().collect()
+    }
+
     /// The record that makes the partition what it is here.
     #[must_use]
     pub fn record(&self, topic_id: TopicId, partition: PartitionId) -> MetadataRecord {

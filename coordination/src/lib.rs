@@ -7,13 +7,38 @@
 //!
 //! - [`cluster_image`] what the metadata log amounts to; changes only by applying a record
 //! - [`controller`] commands in, records and a reply out
+//! - [`partition_change`] the rules of in-sync replicas, eligible replicas and elections
+//! - [`broker_registry`] sessions of brokers, and how they are
 //! - [`placement`] which brokers hold a new partition
+//! - [`reassignment`] moves of replicas: what is wanted, and how far it has come
+//! - [`healing`] replicas of nodes that are gone or drained are rebuilt elsewhere
+//! - [`balance`] every node gets its share of replicas and leaders
+//! - [`safe_mode`] when nothing is moved because the picture has not settled
+//! - [`node_loads`] how nodes are, as far as the controller knows
+//! - [`quorum_members`] who keeps the metadata log, and who votes
 //! - [`image_changes`] what the step from one image to the next means for one broker
-//! - [`partition_leader`] the leader's view of a partition: ends, high watermark, acknowledgement
+//! - [`partition_leader`] the leader's view of a partition: ends, high watermark, in-sync replicas
+//! - [`partition_follower`] the follower's: where its log parts from the leader's
+//! - [`moment`] time, as an input
 #![forbid(unsafe_code)]
 
+pub mod balance;
+mod balance_board;
+pub mod broker_registry;
 pub mod cluster_image;
 pub mod controller;
+mod failure_domains;
+pub mod healing;
 pub mod image_changes;
+mod leader_spread;
+pub mod moment;
+pub mod node_loads;
+mod outage;
+pub mod partition_change;
+pub mod partition_follower;
 pub mod partition_leader;
 pub mod placement;
+pub mod quorum_members;
+pub mod reassignment;
+mod replica_sizes;
+pub mod safe_mode;

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::api_key::ApiKey;
 use crate::error_code::ErrorCode;
 use crate::messages as m;
+use crate::metadata_record::MetadataRecord;
 use crate::partitioner::murmur2;
 
 type Layout = (&'static str, &'static [(&'static str, &'static str, u16)]);
@@ -66,6 +67,76 @@ const LAYOUTS: &[Layout] = &[
     m::DescribeClusterRequest::LAYOUT,
     m::DescribeClusterResponse::LAYOUT,
     m::BrokerDescription::LAYOUT,
+    m::InitProducerIdRequest::LAYOUT,
+    m::InitProducerIdResponse::LAYOUT,
+    m::DescribeQuorumRequest::LAYOUT,
+    m::DescribeQuorumResponse::LAYOUT,
+    m::QuorumMember::LAYOUT,
+    m::AlterVotersRequest::LAYOUT,
+    m::AlterVotersResponse::LAYOUT,
+    m::DrainNodeRequest::LAYOUT,
+    m::DrainNodeResponse::LAYOUT,
+    m::RemoveNodeRequest::LAYOUT,
+    m::RemoveNodeResponse::LAYOUT,
+    m::MoveReplicasRequest::LAYOUT,
+    m::ReplicaMove::LAYOUT,
+    m::MoveReplicasResponse::LAYOUT,
+    m::ElectLeadersRequest::LAYOUT,
+    m::TopicPartition::LAYOUT,
+    m::ElectLeadersResponse::LAYOUT,
+    m::BalanceRequest::LAYOUT,
+    m::BalanceResponse::LAYOUT,
+    m::PlannedMove::LAYOUT,
+    m::AbsentNode::LAYOUT,
+    m::DiscoverRequest::LAYOUT,
+    m::DiscoverResponse::LAYOUT,
+    m::JoinClusterRequest::LAYOUT,
+    m::JoinClusterResponse::LAYOUT,
+    m::RegisterBrokerRequest::LAYOUT,
+    m::RegisterBrokerResponse::LAYOUT,
+    m::BrokerHeartbeatRequest::LAYOUT,
+    m::PartitionsOfTopic::LAYOUT,
+    m::BrokerHeartbeatResponse::LAYOUT,
+    m::AlterPartitionRequest::LAYOUT,
+    m::AlterPartitionTopic::LAYOUT,
+    m::IsrProposal::LAYOUT,
+    m::IsrMember::LAYOUT,
+    m::AlterPartitionResponse::LAYOUT,
+    m::AlterPartitionTopicResult::LAYOUT,
+    m::IsrDecision::LAYOUT,
+    m::AllocateProducerIdsRequest::LAYOUT,
+    m::AllocateProducerIdsResponse::LAYOUT,
+    m::ReplicaLogsRequest::LAYOUT,
+    m::ReplicaLogsResponse::LAYOUT,
+    m::ReplicaLog::LAYOUT,
+    m::RaftAppendRequest::LAYOUT,
+    m::RaftBallot::LAYOUT,
+    m::RaftLogId::LAYOUT,
+    m::RaftEntry::LAYOUT,
+    m::RaftRecords::LAYOUT,
+    m::RaftMembership::LAYOUT,
+    m::RaftVoters::LAYOUT,
+    m::RaftNode::LAYOUT,
+    m::RaftAppendResponse::LAYOUT,
+    m::RaftVoteRequest::LAYOUT,
+    m::RaftVoteResponse::LAYOUT,
+    m::RaftSnapshotRequest::LAYOUT,
+    m::RaftSnapshotResponse::LAYOUT,
+    m::RaftProbeRequest::LAYOUT,
+    m::RaftProbeResponse::LAYOUT,
+];
+
+/// The enums of one byte. How acks are answered has a table of its own.
+const ENUMS: &[(&str, &[(&str, u8)])] = &[
+    ("Acks", m::Acks::VALUES),
+    ("Isolation", m::Isolation::VALUES),
+    ("ConfigSource", m::ConfigSource::VALUES),
+    ("ElectionKind", m::ElectionKind::VALUES),
+    ("BalanceAction", m::BalanceAction::VALUES),
+    ("MoveReason", m::MoveReason::VALUES),
+    ("SessionEnd", m::SessionEnd::VALUES),
+    ("RaftEntryKind", m::RaftEntryKind::VALUES),
+    ("RaftAppendOutcome", m::RaftAppendOutcome::VALUES),
 ];
 
 fn protocol() -> &'static Path {
@@ -109,14 +180,15 @@ fn documented_type(rust: &str) -> String {
         return format!("array<{}>", documented_type(inner));
     }
     let named = match rust {
-        "String" => "string",
+        "String" | "TopicName" => "string",
         "Bytes" => "bytes",
         "ErrorCode" => "u16",
-        "Acks" | "Isolation" | "ConfigSource" => "u8",
+        "ProducerEpoch" => "u16",
         "LeaderEpoch" | "NodeId" | "PartitionId" => "u32",
-        "BrokerEpoch" | "Offset" => "u64",
+        "BrokerEpoch" | "Offset" | "ProducerId" => "u64",
         "Timestamp" => "i64",
         "TopicId" | "ClusterId" | "DirectoryId" | "IncarnationId" => "uuid",
+        other if ENUMS.iter().any(|(name, _)| *name == other) => "u8",
         other => other,
     };
     named.to_owned()
@@ -224,12 +296,48 @@ fn the_values_of_enums_are_documented() {
             "acks {name}"
         );
     }
-    for (name, value) in m::Isolation::VALUES.iter().chain(m::ConfigSource::VALUES) {
-        assert!(
-            document.contains(&format!("{value} `{name}`")),
-            "{name} {value}"
-        );
+    // Their list begins at the name of the field or of the enum, and ends with the paragraph.
+    let list_of = |name: &str| {
+        let name = match name {
+            "Isolation" => "`isolation`: ",
+            "ConfigSource" => "`source`: ",
+            other => &format!("`{other}`: "),
+        };
+        let mut paragraphs = document.split("\n\n");
+        let found = paragraphs.find_map(|paragraph| paragraph.strip_prefix(name));
+        found
+            .unwrap_or_else(|| panic!("no paragraph begins with {name}"))
+            .to_owned()
+    };
+    for (name, values) in ENUMS.iter().filter(|(name, _)| *name != "Acks") {
+        let list = list_of(name);
+        for (value, number) in *values {
+            let entry = format!("{number} `{value}`");
+            assert!(list.contains(&entry), "{name} has no {entry}: {list}");
+        }
+        assert!(!list.contains(&format!("{} `", values.len())), "{name}");
     }
+}
+
+#[test]
+fn every_metadata_record_is_documented_as_it_is() {
+    let document = document();
+    let mut headings = 0;
+    for (kind, name, version, fields) in MetadataRecord::LAYOUTS {
+        let heading = format!("**{name}** (kind {kind}, version {version})");
+        let documented: Vec<(String, String)> = table(&document, &heading)
+            .into_iter()
+            .map(|row| (row[0].to_owned(), row[1].trim_matches('`').to_owned()))
+            .collect();
+        let declared: Vec<(String, String)> = fields
+            .iter()
+            .map(|(field, ty)| ((*field).to_owned(), documented_type(ty)))
+            .collect();
+        assert_eq!(documented, declared, "{name}");
+        headings += 1;
+    }
+    let found = document.lines().filter(|line| line.contains("** (kind "));
+    assert_eq!(found.count(), headings, "a record too many");
 }
 
 #[test]

@@ -44,6 +44,15 @@ pub enum MetadataRecordError {
     Damaged(#[from] DecodeError),
 }
 
+/// Number, name, version and fields of a kind.
+#[cfg(test)]
+pub(crate) type RecordLayout = (
+    u16,
+    &'static str,
+    u16,
+    &'static [(&'static str, &'static str)],
+);
+
 macro_rules! metadata_records {
     ($(
         $(#[$doc:meta])*
@@ -60,6 +69,12 @@ macro_rules! metadata_records {
         impl MetadataRecord {
             /// Number and name of every kind.
             pub const KINDS: &[(u16, &'static str)] = &[$( ($kind, stringify!($name)), )*];
+
+            /// Number, name, version and fields of every kind, for the test of the documentation.
+            #[cfg(test)]
+            pub(crate) const LAYOUTS: &[RecordLayout] = &[$(
+                ($kind, stringify!($name), $version, &[$( (stringify!($field), stringify!($ty)), )*]),
+            )*];
 
             /// The record as the value of a log record.
             #[must_use]

@@ -282,8 +282,8 @@ pub fn verify_batch(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
 }
 
 /// [`verify_batch`], and that it is a batch that a producer may append: within the size limit, one
-/// record for each offset and at least one, timestamps in order, and nothing that only brokers
-/// write. Its base offset and leader epoch may be anything valid: the leader stamps its own.
+/// record for each offset and at least one, timestamps in order, producer id, epoch and base sequence
+/// all there or all missing, and nothing that only brokers write. Its base offset and leader epoch may be anything valid: the leader stamps its own.
 ///
 /// # Errors
 /// [`BatchError`] names the first thing that is wrong.
@@ -318,10 +318,8 @@ pub fn verify_producer_batch(bytes: &[u8], bytes_max: u32) -> Result<BatchHeader
             what: "transactional batches",
         });
     }
-    if header.producer.is_some() {
-        return Err(BatchError::Unsupported {
-            what: "batches with a producer id",
-        });
+    if !has_whole_stamp_or_none(bytes) {
+        return Err(BatchError::PartialProducer);
     }
     if header.max_timestamp < header.base_timestamp {
         return Err(BatchError::Timestamps {
@@ -330,6 +328,20 @@ pub fn verify_producer_batch(bytes: &[u8], bytes_max: u32) -> Result<BatchHeader
         });
     }
     Ok(header)
+}
+
+/// Whether producer id, epoch and base sequence are all there or all missing. Bytes without a header
+/// have none of them.
+fn has_whole_stamp_or_none(bytes: &[u8]) -> bool {
+    let Some(raw) = bytes.first_chunk::<BATCH_HEADER_BYTES>() else {
+        return true;
+    };
+    let missing = [
+        i64::from_be_bytes(field(raw, PRODUCER_ID_AT)) < 0,
+        i16::from_be_bytes(field(raw, PRODUCER_EPOCH_AT)) < 0,
+        i32::from_be_bytes(field(raw, BASE_SEQUENCE_AT)) < 0,
+    ];
+    missing[0] == missing[1] && missing[1] == missing[2]
 }
 
 const fn counts(header: &BatchHeader) -> BatchError {
@@ -356,6 +368,33 @@ pub fn stamp(batch: &mut [u8], base_offset: Offset, epoch: LeaderEpoch) {
     debug_assert!(base_offset <= Offset::MAX && i32::try_from(epoch.get()).is_ok());
     batch[BASE_OFFSET_AT..LENGTH_AT].copy_from_slice(&base_offset.get().to_be_bytes());
     batch[LEADER_EPOCH_AT..MAGIC_AT].copy_from_slice(&epoch.get().to_be_bytes());
+}
+
+/// Says anew which producer a batch is from, and computes its checksum again: for batches that were
+/// finished before that was known, and never sent.
+///
+/// # Panics
+/// When `batch` is not exactly one whole batch.
+pub fn set_producer(batch: &mut [u8], producer: Option<ProducerStamp>) {
+    let (id, epoch, sequence) = producer_fields(producer);
+    batch[PRODUCER_ID_AT..PRODUCER_EPOCH_AT].copy_from_slice(&id.to_be_bytes());
+    batch[PRODUCER_EPOCH_AT..BASE_SEQUENCE_AT].copy_from_slice(&epoch.to_be_bytes());
+    batch[BASE_SEQUENCE_AT..RECORD_COUNT_AT].copy_from_slice(&sequence.to_be_bytes());
+    seal(batch);
+}
+
+/// Id, epoch and base sequence as the header has them.
+fn producer_fields(producer: Option<ProducerStamp>) -> (i64, i16, i32) {
+    match producer {
+        None => (-1, -1, -1),
+        Some(stamp) => (
+            stamp.id.get() as i64,
+            stamp.epoch.get() as i16,
+            stamp
+                .base_sequence
+                .map_or(-1, |sequence| sequence.get() as i32),
+        ),
+    }
 }
 
 /// What a producer puts into a header.
@@ -387,16 +426,7 @@ pub(crate) fn write_header(batch: &mut [u8], new: &NewHeader) {
         &new.base_timestamp.millis().to_be_bytes(),
     );
     put(MAX_TIMESTAMP_AT, &new.max_timestamp.millis().to_be_bytes());
-    let (id, epoch, sequence) = match new.producer {
-        None => (-1, -1, -1),
-        Some(stamp) => (
-            stamp.id.get() as i64,
-            stamp.epoch.get() as i16,
-            stamp
-                .base_sequence
-                .map_or(-1, |sequence| sequence.get() as i32),
-        ),
-    };
+    let (id, epoch, sequence) = producer_fields(new.producer);
     put(PRODUCER_ID_AT, &id.to_be_bytes());
     put(PRODUCER_EPOCH_AT, &epoch.to_be_bytes());
     put(BASE_SEQUENCE_AT, &sequence.to_be_bytes());

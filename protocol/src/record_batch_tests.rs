@@ -181,17 +181,29 @@ fn producers_must_not_write_what_brokers_write() {
             code
         );
     }
-    let error = refused(changed(PRODUCER_ID_AT, &[0; 14]));
-    assert_eq!(
-        error,
-        BatchError::Unsupported {
-            what: "batches with a producer id"
-        }
-    );
     let error = refused(changed(MAX_TIMESTAMP_AT, &999_i64.to_be_bytes()));
     assert_eq!(error.code(), ErrorCode::InvalidTimestamp);
     // Bits that mean nothing yet are nobody's business.
     assert!(verify_producer_batch(&changed(ATTRIBUTES_AT, &[0xff, 0xc0]), u32::MAX).is_ok());
+}
+
+#[test]
+fn a_producer_stamp_is_whole_or_missing() {
+    let stamped = |id: i64, epoch: i16, sequence: i32| {
+        let mut bytes = id.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&epoch.to_be_bytes());
+        bytes.extend_from_slice(&sequence.to_be_bytes());
+        verify_producer_batch(&changed(PRODUCER_ID_AT, &bytes), u32::MAX)
+    };
+    assert!(stamped(0, 0, 0).unwrap().producer.is_some());
+    assert!(stamped(i64::MAX, i16::MAX, i32::MAX).is_ok());
+    assert_eq!(stamped(-1, -1, -1).unwrap().producer, None);
+    for (id, epoch, sequence) in [(-1, 0, 0), (-1, -1, 0), (-1, 0, -1), (5, 0, -1)] {
+        let error = stamped(id, epoch, sequence).unwrap_err();
+        assert_eq!(error, BatchError::PartialProducer);
+        assert_eq!(error.code(), ErrorCode::InvalidBatch);
+    }
+    assert!(stamped(5, -1, 0).is_err(), "an id without epoch");
 }
 
 #[test]
@@ -214,6 +226,21 @@ fn a_producer_stamp_round_trips() {
         let batch = builder.build();
         assert_eq!(verify_batch(&batch).unwrap().producer, Some(stamp));
     }
+}
+
+#[test]
+fn a_producer_can_be_named_after_the_batch_was_finished() {
+    let producer = Some(ProducerStamp {
+        id: ProducerId::new(9),
+        epoch: ProducerEpoch::new(2),
+        base_sequence: Some(Sequence::new(i32::MAX as u32)),
+    });
+    let mut batch = batch();
+    let before = batch.clone();
+    set_producer(&mut batch, producer);
+    assert_eq!(verify_batch(&batch).unwrap().producer, producer);
+    set_producer(&mut batch, None);
+    assert_eq!(batch, before);
 }
 
 #[test]

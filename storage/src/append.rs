@@ -28,8 +28,8 @@ pub struct Appended {
 impl Log {
     /// Appends as the leader: gives the batches their offsets and the epoch.
     ///
-    /// The caller has verified them (`verify_batch`); this looks at headers only. The input is not
-    /// changed. All batches of a call are appended, in one segment, or none.
+    /// The caller has verified them (`verify_batch`); this looks at headers only, and not at sequence
+    /// numbers: [`Log::append_idempotent`] does. The input is not changed. All batches of a call are appended, in one segment, or none.
     ///
     /// # Errors
     /// [`AppendError`]; nothing was appended.
@@ -41,14 +41,24 @@ impl Log {
     ) -> Result<Appended, AppendError> {
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
+        let end_offset = self.place(writer, batches, epoch)?;
+        self.append_placed(writer, batches, end_offset, true, now)
+    }
+
+    /// Gives batches their places behind the end of the log, and returns the end after them.
+    pub(crate) fn place(
+        &self,
+        writer: &mut Writer,
+        batches: &[u8],
+        epoch: LeaderEpoch,
+    ) -> Result<Offset, AppendError> {
         if let Some(latest) = writer.latest_epoch.filter(|latest| epoch < *latest) {
             return Err(AppendError::EpochWentBack {
                 latest,
                 found: epoch,
             });
         }
-        let base_offset = self.end();
-        let mut next = base_offset;
+        let mut next = self.end();
         let mut position = 0;
         writer.places.clear();
         for batch in Batches::new(batches) {
@@ -61,7 +71,7 @@ impl Log {
             writer.places.push(BatchPlace { position, header });
             position += u64::from(header.batch_bytes);
         }
-        self.append_placed(writer, batches, next, true, now)
+        Ok(next)
     }
 
     /// Appends as a follower: the batches keep the offsets and epochs that their leader gave them.
@@ -101,7 +111,7 @@ impl Log {
     }
 
     /// The one place where batches enter the log.
-    fn append_placed(
+    pub(crate) fn append_placed(
         &self,
         writer: &mut Writer,
         batches: &[u8],
@@ -172,6 +182,7 @@ impl Log {
                 writer.latest_epoch = Some(epoch);
             }
         }
+        writer.producers.on_appended(&writer.places, bytes, now);
         self.end.store(end_offset.get(), Ordering::Release);
         if active.tail.wants_preparation(position) {
             self.queue_preparation();
@@ -237,6 +248,7 @@ impl Log {
         }
         // A failure that takes the log offline is logged where it happens.
         if self.sync_now(reason).is_err() && self.offline.get().is_some() {
+            self.note_io_failure();
             self.notify_durable();
         }
     }

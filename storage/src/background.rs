@@ -10,7 +10,7 @@
 
 use std::collections::{BinaryHeap, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) flush: FlushQueue,
     pub(crate) maps: MapCache,
     pub(crate) on_durable: OnceLock<DurableCallback>,
+    /// A file operation failed that leaves the state of the disk unknown, and it was noted.
+    pub(crate) io_failed: AtomicBool,
     prepared_numbers: AtomicU64,
 }
 
@@ -72,6 +74,7 @@ impl Shared {
             flush: FlushQueue::default(),
             maps,
             on_durable: OnceLock::new(),
+            io_failed: AtomicBool::new(false),
             prepared_numbers: AtomicU64::new(0),
         })
     }

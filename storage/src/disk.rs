@@ -10,7 +10,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,6 +58,16 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Takes the exclusive lock on a file, created when missing; held until the value is dropped.
     /// [`io::ErrorKind::WouldBlock`] when somebody else has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn fmt::Debug + Send + Sync>>;
+    /// Which start of the operating system this is: what is in the page cache lasts as long. `None`
+    /// when it cannot be known.
+    fn boot(&self) -> Option<[u8; 16]> {
+        None
+    }
+    /// Which directory this is: the number of its file system and its own. A copy has others. `None`
+    /// when it cannot be known.
+    fn place(&self, _dir: &Path) -> Option<(u64, u64)> {
+        None
+    }
 }
 
 /// An open file.
@@ -169,6 +179,17 @@ impl Disk for FsDisk {
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn boot(&self) -> Option<[u8; 16]> {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let boot = uuid::Uuid::parse_str(text.trim()).ok()?;
+        (!boot.is_nil()).then(|| boot.into_bytes())
+    }
+
+    fn place(&self, dir: &Path) -> Option<(u64, u64)> {
+        let metadata = std::fs::metadata(dir).ok()?;
+        Some((metadata.dev(), metadata.ino()))
     }
 }
 

@@ -19,7 +19,9 @@ use crate::log::{IndexWritten, Log, LogParts};
 use crate::options::{Durability, EngineOptions, LogOptions};
 use crate::parallel;
 use crate::partition_meta::{self, PartitionMeta};
+use crate::producer_tracking::Rebuilt;
 use crate::recovery::{Recovery, RecoveryReport};
+use crate::session::LastLife;
 use crate::small_file;
 use crate::stats::EngineStats;
 
@@ -53,10 +55,11 @@ type LogKey = (TopicId, PartitionId);
 /// The storage of one broker.
 pub struct Engine {
     dir: PathBuf,
-    shared: Arc<Shared>,
-    identity: Identity,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) identity: Identity,
+    pub(crate) last_life: LastLife,
     closed_before: Option<ClosedLogs>,
-    logs: Mutex<HashMap<LogKey, Arc<Log>>>,
+    pub(crate) logs: Mutex<HashMap<LogKey, Arc<Log>>>,
     threads: Mutex<Threads>,
     is_closed: AtomicBool,
     /// Held until the engine goes away.
@@ -71,7 +74,7 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-fn key(meta: &PartitionMeta) -> LogKey {
+pub(crate) fn key(meta: &PartitionMeta) -> LogKey {
     (meta.topic_id, meta.partition)
 }
 
@@ -96,7 +99,9 @@ impl Engine {
                 OpenError::Io(IoError::on("lock", &lock_path)(error))
             }
         })?;
-        let (identity, closed_before) = identity::begin_session(disk, dir)?;
+        let mut last_life = LastLife::find(disk, dir)?;
+        let begun = identity::begin_session(disk, dir)?;
+        last_life.set_session(begun.before.as_ref());
         let parent = small_file::parent(dir);
         if !parent.as_os_str().is_empty() {
             // Some file systems refuse it for directories of others; the name of the data
@@ -107,8 +112,9 @@ impl Engine {
         Ok(Arc::new(Self {
             dir: dir.to_owned(),
             shared,
-            identity,
-            closed_before,
+            identity: begun.identity,
+            last_life,
+            closed_before: begun.closed,
             logs: Mutex::new(HashMap::new()),
             threads: Mutex::new(threads),
             is_closed: AtomicBool::new(false),
@@ -122,16 +128,16 @@ impl Engine {
         self.closed_before.is_some()
     }
 
-    /// Identity of the directory.
-    #[must_use]
-    pub const fn dir_uuid(&self) -> DirId {
-        self.identity.dir
-    }
-
     /// The data directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Where its files live, for `durable_file`.
+    #[must_use]
+    pub fn disk(&self) -> &dyn Disk {
+        self.shared.disk()
     }
 
     /// What was counted.
@@ -219,6 +225,7 @@ impl Engine {
                     end: highwater_protocol::ids::Offset::ZERO,
                     index_written: IndexWritten::default(),
                     dirty: false,
+                    producers: Rebuilt::default(),
                 };
                 let log = Log::new(&self.shared, parts);
                 logs.insert(key(log.meta()), Arc::clone(&log));
@@ -272,7 +279,7 @@ impl Engine {
                 }];
             }
         };
-        let mut dirs = Vec::new();
+        let (mut dirs, mut set_aside) = (Vec::new(), Vec::new());
         for entry in entries.into_iter().filter(|entry| entry.is_dir) {
             let path = self.dir.join(&entry.name);
             if entry.name.ends_with(layout::DELETED_SUFFIX) {
@@ -281,10 +288,15 @@ impl Engine {
                     .push(crate::background::Maintenance::RemoveDir(path));
             } else if layout::parse_partition_dir_name(&entry.name).is_some() {
                 dirs.push(path);
+            } else if layout::parse_set_aside_name(&entry.name).is_some() {
+                set_aside.push(entry.name);
             }
         }
+        self.review_set_aside(&set_aside);
         dirs.sort();
         let opened = self.open_dirs(&dirs, options_for, progress);
+        self.last_life
+            .on_opened(self.shared.disk(), &opened, self.closed_before.as_ref());
         let mut logs = self.logs.lock();
         for log in opened
             .iter()
@@ -514,6 +526,7 @@ impl Log {
             return Ok(None);
         }
         let mut sync = self.sync.lock();
+        self.copy_producers_to_close();
         self.seal_locked(&mut sync)?;
         let end = self.sync_locked(&mut sync, FlushReason::Timer)?;
         if sync.checkpoint.high_watermark != self.high_watermark_checkpoint() {

@@ -8,6 +8,8 @@ use highwater_protocol::ids::{LeaderEpoch, Offset};
 use highwater_protocol::record_batch::BatchError;
 use thiserror::Error;
 
+use crate::producer_state::SequenceError;
+
 /// An input or output operation that failed, and on what.
 #[derive(Debug, Error)]
 #[error("cannot {action} {path}: {source}")]
@@ -76,6 +78,9 @@ pub enum OfflineReason {
     /// The log was deleted.
     #[error("the log was deleted")]
     Deleted,
+    /// The log was set aside; another one takes its place.
+    #[error("the log was set aside")]
+    SetAside,
     /// The engine was closed.
     #[error("the storage engine was closed")]
     Closed,
@@ -145,6 +150,9 @@ pub enum DamageKind {
         /// As found.
         found: u32,
     },
+    /// A small file without which the log cannot be understood is not valid.
+    #[error("{0}")]
+    SmallFile(#[source] crate::small_file::SmallFileError),
     /// The bytes cannot be read from the disk.
     #[error("unreadable: {0}")]
     Unreadable(#[source] io::Error),
@@ -203,6 +211,9 @@ pub enum AppendError {
     /// The space of offsets is used up.
     #[error("the log has no more offsets")]
     OffsetsExhausted,
+    /// The sequence numbers of an idempotent producer say that it must not be appended.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
     /// A file operation failed; the log stays as it was.
     #[error(transparent)]
     Io(IoError),

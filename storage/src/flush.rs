@@ -4,8 +4,8 @@
 //! meanwhile. The order in which things become durable:
 //!
 //! 1. names in the directory, 2. the bytes, oldest segment first, 3. `durable end` moves and waiters
-//!    are told, 4. leader epochs, 5. index entries (written, not synced: they are checked when read),
-//!    6. the checkpoint with the new recovery point.
+//!    are told, 4. leader epochs, 5. snapshots of the producers, 6. index entries (written, not synced:
+//!    they are checked when read), 7. the checkpoint with the new recovery point.
 //!
 //! **A sync that failed is never repeated.** The kernel has marked the pages clean, so a second one
 //! would succeed and prove nothing. The log goes offline, and a note is left for the next start not
@@ -23,6 +23,7 @@ use crate::checkpoint::{self, RecoveryPoint};
 use crate::error::{IoError, OfflineReason, StorageError};
 use crate::layout::{self, SegmentFileKind};
 use crate::log::{IndexWritten, Log, SyncState};
+use crate::producer_snapshot::ProducerSnapshot;
 use crate::seal::Seal;
 use crate::segment::{Segment, SegmentIndex};
 use crate::small_file;
@@ -46,6 +47,7 @@ struct Dirty {
     names: bool,
     epochs: bool,
     segments: Vec<(Arc<Segment>, u64)>,
+    producers: Vec<ProducerSnapshot>,
 }
 
 impl Log {
@@ -55,6 +57,15 @@ impl Log {
     /// The log is offline, or goes offline because the sync failed.
     pub fn flush(&self) -> Result<Offset, StorageError> {
         self.sync_now(FlushReason::Timer)
+    }
+
+    /// As [`Log::flush`], but without a checkpoint for every call: for a caller that syncs after each
+    /// append. The checkpoint follows in time, so that a start after a crash scans little.
+    ///
+    /// # Errors
+    /// As [`Log::flush`].
+    pub fn sync(&self) -> Result<Offset, StorageError> {
+        self.sync_now(FlushReason::Requested)
     }
 
     pub(crate) fn sync_now(&self, reason: FlushReason) -> Result<Offset, StorageError> {
@@ -70,12 +81,15 @@ impl Log {
         reason: FlushReason,
     ) -> Result<Offset, StorageError> {
         self.check_online().map_err(StorageError::Offline)?;
-        let dirty = self.take_dirty();
+        let dirty = self.take_dirty(sync);
         let bytes = match self.sync_data(&dirty) {
             Ok(bytes) => bytes,
             Err(error) if error.is_shortage() => {
                 // Not a failed sync: none was tried. The timer tries again.
-                self.writer.lock().names_dirty |= dirty.names;
+                let mut writer = self.writer.lock();
+                writer.names_dirty |= dirty.names;
+                writer.producers.give_back(dirty.producers);
+                drop(writer);
                 self.arm_timer(SHORTAGE_RETRY_MS);
                 return Err(StorageError::Io(error));
             }
@@ -101,6 +115,7 @@ impl Log {
         if dirty.epochs {
             self.write_epochs(sync)?;
         }
+        self.write_producer_snapshots(sync, dirty.producers)?;
         if sync.checkpoint_dirty && self.checkpoint_is_due(sync, &point, reason) {
             self.write_checkpoint(sync, point)?;
         } else if sync.checkpoint_dirty {
@@ -111,10 +126,13 @@ impl Log {
     }
 
     /// Looks at what there is to sync, in one moment.
-    fn take_dirty(&self) -> Dirty {
+    fn take_dirty(&self, sync: &SyncState) -> Dirty {
         let mut writer = self.writer.lock();
         let point = self.present_point(&writer);
         let names = std::mem::take(&mut writer.names_dirty);
+        let producers = writer
+            .producers
+            .take_pending(&point, |bytes| self.producer_snapshot_is_due(sync, bytes));
         let list = self.segment_list();
         // Without a record there is nothing that epochs could tell apart: ten thousand idle logs are
         // closed without ten thousand syncs.
@@ -135,6 +153,7 @@ impl Log {
             names,
             epochs,
             segments,
+            producers,
         }
     }
 

@@ -19,9 +19,11 @@ use crate::layout::{self, SegmentFileKind, segment_path};
 use crate::log::Log;
 use crate::options::{Background, EngineOptions, LogOptions};
 use crate::partition_meta::{self, PartitionMeta};
+use crate::producer_snapshot::ProducerSnapshot;
 use crate::seal::Seal;
+use crate::session::LifeRecord;
 use crate::sim_disk::SimDisk;
-use crate::{checkpoint, offset_index, time_index};
+use crate::{checkpoint, offset_index, restart, time_index};
 
 /// A target: its name, which is also the name of its corpus directory, and its function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -187,12 +189,15 @@ pub fn storage_small_file(data: &[u8]) {
     if let Ok(checkpoint) = checkpoint::parse(data) {
         assert!(checkpoint.log_start <= checkpoint.recovery_point.offset);
     }
+    if let Ok(producers) = ProducerSnapshot::decode(data) {
+        assert_eq!(ProducerSnapshot::decode(&producers.encode()), Ok(producers));
+    }
     let identity = Identity::decode(data);
     if let Ok(identity) = &identity {
         assert_eq!(Identity::decode(&identity.encode()).as_ref(), Ok(identity));
     }
     let known = Identity {
-        dir: crate::DirId::from_bytes([0; 16]),
+        dir: crate::identity::DirId::from_bytes([0; 16]),
         session: [0; 16],
     };
     if let Ok(closed) = ClosedLogs::decode(data, &known) {
@@ -201,6 +206,12 @@ pub fn storage_small_file(data: &[u8]) {
             Ok(closed)
         );
     }
+    if let Ok(record) = LifeRecord::decode(data) {
+        assert_eq!(LifeRecord::decode(&record.encode()), Ok(record));
+    }
+    if let Ok(offset) = restart::decode(data) {
+        assert_eq!(restart::decode(&restart::encode(offset)), Ok(offset));
+    }
     if let Ok(meta) = partition_meta::decode(data) {
         assert_eq!(
             partition_meta::decode(partition_meta::encode(&meta).as_bytes()),
@@ -208,5 +219,6 @@ pub fn storage_small_file(data: &[u8]) {
         );
     }
     let _ = layout::parse_segment_name(&String::from_utf8_lossy(data));
+    let _ = layout::parse_producer_snapshot_name(&String::from_utf8_lossy(data));
     let _ = layout::parse_partition_dir_name(&String::from_utf8_lossy(data));
 }

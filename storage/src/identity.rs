@@ -23,7 +23,7 @@ const VERSION: u16 = 1;
 
 /// Identity of a data directory, chosen when it was created.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct DirId(Uuid);
+pub(crate) struct DirId(Uuid);
 
 impl DirId {
     pub(crate) fn random() -> Self {
@@ -36,7 +36,7 @@ impl DirId {
 
     /// Its 16 bytes.
     #[must_use]
-    pub const fn into_bytes(self) -> [u8; 16] {
+    pub(crate) const fn into_bytes(self) -> [u8; 16] {
         self.0.into_bytes()
     }
 }
@@ -139,12 +139,19 @@ impl ClosedLogs {
     }
 }
 
+/// A session that was begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub(crate) identity: Identity,
+    /// As it was in the session before; `None` in a new directory.
+    pub(crate) before: Option<Identity>,
+    /// What the logs were when the session before was closed in order.
+    pub(crate) closed: Option<ClosedLogs>,
+}
+
 /// Begins a session: reads the identity (or makes one), believes and removes the marker, and makes
 /// the new session durable.
-pub(crate) fn begin_session(
-    disk: &dyn Disk,
-    dir: &Path,
-) -> Result<(Identity, Option<ClosedLogs>), OpenError> {
+pub(crate) fn begin_session(disk: &dyn Disk, dir: &Path) -> Result<Begun, OpenError> {
     let identity_path = dir.join(layout::IDENTITY);
     let marker_path = dir.join(layout::CLEAN_SHUTDOWN);
     let old = match small_file::read_all(disk, &identity_path)? {
@@ -177,7 +184,11 @@ pub(crate) fn begin_session(
     };
     // The sync of the directory in here also makes the removal of the marker durable.
     small_file::replace(disk, &identity_path, &identity.encode())?;
-    Ok((identity, closed))
+    Ok(Begun {
+        identity,
+        before: old,
+        closed,
+    })
 }
 
 /// Writes the marker of an orderly close.
@@ -203,8 +214,8 @@ mod tests {
     fn a_marker_is_believed_once_and_only_by_its_own_session() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
-        let (first, closed) = begin_session(&FsDisk, path).unwrap();
-        assert_eq!(closed, None, "a new directory was not closed");
+        let first = begin_session(&FsDisk, path).unwrap();
+        assert_eq!(first.closed, None, "a new directory was not closed");
         let mut logs = ClosedLogs::default();
         logs.logs.insert(
             (TopicId::random(), PartitionId::new(1)),
@@ -215,17 +226,18 @@ mod tests {
                 last_segment_bytes: 400,
             },
         );
-        mark_clean(&FsDisk, path, &first, &logs).unwrap();
+        mark_clean(&FsDisk, path, &first.identity, &logs).unwrap();
         let marker = std::fs::read(path.join(layout::CLEAN_SHUTDOWN)).unwrap();
-        let (second, closed) = begin_session(&FsDisk, path).unwrap();
-        assert_eq!(closed, Some(logs));
-        assert_eq!(second.dir, first.dir);
+        let second = begin_session(&FsDisk, path).unwrap();
+        assert_eq!(second.closed, Some(logs));
+        assert_eq!(second.before, Some(first.identity));
+        assert_eq!(second.identity.dir, first.identity.dir);
         assert!(!path.join(layout::CLEAN_SHUTDOWN).exists());
         // Somebody restores the old marker.
         std::fs::write(path.join(layout::CLEAN_SHUTDOWN), marker).unwrap();
-        assert_eq!(begin_session(&FsDisk, path).unwrap().1, None);
+        assert_eq!(begin_session(&FsDisk, path).unwrap().closed, None);
         assert_eq!(
-            begin_session(&FsDisk, path).unwrap().1,
+            begin_session(&FsDisk, path).unwrap().closed,
             None,
             "and no marker at all"
         );

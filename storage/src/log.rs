@@ -18,11 +18,14 @@ use parking_lot::{Mutex, RwLock};
 use crate::background::{DurableCallback, Shared};
 use crate::checkpoint::{Checkpoint, RecoveryPoint};
 use crate::epoch_checkpoint::{EpochCache, EpochEnd};
-use crate::error::{OfflineReason, ReadError, StorageError};
+use crate::error::{DamageKind, OfflineReason, ReadError, StorageError};
 use crate::map::MapWriter;
 use crate::options::LogOptions;
 use crate::partition_meta::PartitionMeta;
+use crate::producer_tracking::{ProducerTracking, Rebuilt};
 use crate::segment::{BatchPlace, Segment};
+use crate::session;
+use crate::small_file;
 use crate::tail::{Prepared, Tail};
 use crate::time_index::IndexBuilder;
 
@@ -59,6 +62,7 @@ pub(crate) struct Writer {
     pub(crate) unrequested_bytes: u64,
     /// Reused, so that an append allocates nothing.
     pub(crate) places: Vec<BatchPlace>,
+    pub(crate) producers: ProducerTracking,
 }
 
 /// What syncing needs.
@@ -69,6 +73,9 @@ pub(crate) struct SyncState {
     pub(crate) checkpoint_dirty: bool,
     pub(crate) last_checkpoint: Option<std::time::Instant>,
     pub(crate) index_written: IndexWritten,
+    /// Where the newest snapshot of the producers is.
+    pub(crate) producer_snapshot: Option<Offset>,
+    pub(crate) last_producer_snapshot: Option<std::time::Instant>,
 }
 
 /// How far the index files of the last segment were written.
@@ -145,6 +152,7 @@ pub(crate) struct LogParts {
     pub(crate) index_written: IndexWritten,
     /// The files of epochs or checkpoint do not say what is in memory.
     pub(crate) dirty: bool,
+    pub(crate) producers: Rebuilt,
 }
 
 impl Log {
@@ -168,6 +176,11 @@ impl Log {
                 latest_epoch: parts.epochs.latest(),
                 unrequested_bytes: 0,
                 places: Vec::new(),
+                producers: ProducerTracking {
+                    state: parts.producers.producers,
+                    pending: Vec::new(),
+                    unsaved_bytes: parts.producers.scanned_bytes,
+                },
             }),
             epochs: RwLock::new(parts.epochs),
             sync: Mutex::new(SyncState {
@@ -175,6 +188,8 @@ impl Log {
                 checkpoint_dirty: parts.dirty,
                 last_checkpoint: None,
                 index_written: parts.index_written,
+                producer_snapshot: parts.producers.snapshot,
+                last_producer_snapshot: None,
             }),
             offline: OnceLock::new(),
             disk_full: AtomicBool::new(false),
@@ -290,10 +305,28 @@ impl Log {
     /// Takes the log offline and tells who waits for it; the first reason stays.
     pub(crate) fn go_offline(&self, reason: OfflineReason) -> Arc<OfflineReason> {
         let (reason, is_first) = self.set_offline(reason);
+        self.note_io_failure();
         if is_first {
             self.notify_durable();
         }
         reason
+    }
+
+    /// Remembers for the next start that the disk failed, if that is why the log is offline.
+    pub(crate) fn note_io_failure(&self) {
+        let Some(reason) = self.offline.get() else {
+            return;
+        };
+        let failed = match &**reason {
+            OfflineReason::SyncFailed(_) | OfflineReason::Io(_) => true,
+            OfflineReason::Damaged(damage) => matches!(damage.kind, DamageKind::Unreadable(_)),
+            OfflineReason::Deleted | OfflineReason::SetAside | OfflineReason::Closed => false,
+        };
+        if failed {
+            let data_dir = small_file::parent(&self.dir);
+            let noted = &self.shared.io_failed;
+            session::note_io_failure(self.shared.disk(), data_dir, noted, reason);
+        }
     }
 
     /// Takes the log offline. Says whether it was not before.
@@ -305,7 +338,7 @@ impl Log {
         }));
         if is_first {
             match &*reason {
-                OfflineReason::Deleted | OfflineReason::Closed => {}
+                OfflineReason::Deleted | OfflineReason::SetAside | OfflineReason::Closed => {}
                 reason => {
                     tracing::error!(log = %self.dir.display(), %reason, "log goes offline");
                 }

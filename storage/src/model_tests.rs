@@ -7,11 +7,13 @@
 //! - S3 indexes and epochs are what a rebuild from the batches gives
 //! - S4 the durable end is never ahead of what survives
 //! - S8 the start never goes back
+//! - S9 what is known of producers is what the log says of them
 
 mod any_run;
 mod crash_points;
 mod damage;
 mod failures;
+mod producers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,16 +21,17 @@ use std::sync::Arc;
 use highwater_protocol::batch_builder::BatchBuilder;
 use highwater_protocol::compression::Compression;
 use highwater_protocol::ids::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName};
-use highwater_protocol::record_batch::{Batches, verify_batch};
+use highwater_protocol::record_batch::{BatchHeader, Batches, ProducerStamp, verify_batch};
 use proptest::prelude::*;
 
 use crate::epoch_checkpoint::EpochCache;
 use crate::error::{DamageKind, OpenError};
 use crate::layout::SegmentFileKind;
+use crate::producer_state::Producers;
 use crate::sim_disk::{Dice, SimDisk};
 use crate::{
-    AppendError, Background, Durability, Engine, EngineOptions, Log, LogOptions, OfflineReason,
-    PartitionMeta, RecoveryReport, StorageError,
+    AppendError, Background, Durability, Engine, EngineOptions, IdempotentAppend, Log, LogOptions,
+    OfflineReason, PartitionMeta, RecoveryReport, StorageError,
 };
 
 const INTERVAL: u32 = 300;
@@ -55,7 +58,18 @@ fn options() -> LogOptions {
 }
 
 fn batch(records: usize, bytes: usize, timestamp: i64, tag: u64) -> Vec<u8> {
+    batch_of(None, records, bytes, timestamp, tag)
+}
+
+fn batch_of(
+    producer: Option<ProducerStamp>,
+    records: usize,
+    bytes: usize,
+    timestamp: i64,
+    tag: u64,
+) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Compression::None, None);
+    builder.set_producer(producer);
     for n in 0..records {
         let mut value = format!("{tag}:{n}:").into_bytes();
         value.resize(bytes.max(value.len()), u8::try_from(tag % 250).unwrap());
@@ -83,6 +97,8 @@ struct Model {
     durable: u64,
     epoch: u32,
     tag: u64,
+    /// A restart that was interrupted: it happened as a whole or not at all.
+    restarting: Option<u64>,
 }
 
 impl Model {
@@ -99,6 +115,13 @@ impl Model {
             self.empty_end = self.empty_end.max(end.min(self.empty_end));
         }
         self.durable = self.durable.min(self.end());
+    }
+
+    fn restart_at(&mut self, to: u64) {
+        self.batches.clear();
+        self.start = to;
+        self.empty_end = to;
+        self.durable = to;
     }
 
     /// Largest batch boundary not behind an offset.
@@ -147,6 +170,7 @@ impl Harness {
             background: Background::Manual,
             allocation_bytes_min: 4096,
             allocation_bytes_max: 8192,
+            producer_snapshot_bytes: 5000,
             mapped_segments_max: 2,
             ..EngineOptions::default()
         }
@@ -184,15 +208,19 @@ impl Harness {
         let mut input = Vec::new();
         let mut written = Vec::new();
         let mut next = self.model.end();
+        let mut producers = producers::replay(&self.model.batches);
         for _ in 0..batches {
             self.model.tag += 1;
-            let timestamp = i64::try_from(self.model.tag).unwrap();
-            let mut one = batch(records, bytes, timestamp, self.model.tag);
+            let tag = self.model.tag;
+            let timestamp = i64::try_from(tag).unwrap();
+            let producer = producers::stamp_of(tag, &producers);
+            let mut one = batch_of(producer, records, bytes, timestamp, tag);
             input.extend_from_slice(&one);
             let base = next;
             next += records as u64;
             let epoch = LeaderEpoch::new(self.model.epoch);
             highwater_protocol::record_batch::stamp(&mut one, Offset::new(base), epoch);
+            producers.record(&BatchHeader::parse(&one).unwrap(), None);
             written.push(Written {
                 base,
                 next,
@@ -202,7 +230,10 @@ impl Harness {
         }
         let now = Timestamp::from_millis(i64::try_from(self.model.tag).unwrap());
         let epoch = LeaderEpoch::new(self.model.epoch);
-        let appended = self.log().append(&input, epoch, now)?;
+        let appended = match self.log().append_idempotent(&input, epoch, now)? {
+            IdempotentAppend::Appended(appended) => appended,
+            duplicate => panic!("{duplicate:?}"),
+        };
         assert_eq!(appended.base_offset.get(), self.model.end());
         assert_eq!(appended.end_offset.get(), next);
         self.model.batches.extend(written);
@@ -240,11 +271,30 @@ impl Harness {
         Ok(())
     }
 
+    fn restart_at(&mut self, to: u64) -> Result<(), StorageError> {
+        self.model.restarting = Some(to);
+        self.log().restart_at(Offset::new(to))?;
+        self.model.restarting = None;
+        self.model.restart_at(to);
+        let log = self.log();
+        assert_eq!(log.durable_end().get(), to);
+        assert_eq!(log.high_watermark_checkpoint().get(), to);
+        assert_eq!(log.latest_epoch(), None);
+        Ok(())
+    }
+
     /// The log is a prefix of the model; the model becomes what the log is.
     fn check_recovered(&mut self, context: &str) {
         let log = Arc::clone(self.log());
         let end = log.end().get();
         let start = log.log_start().get();
+        if let Some(to) = self.model.restarting.take()
+            && start == to
+            && end == to
+        {
+            assert_eq!(log.latest_epoch(), None, "{context}");
+            self.model.restart_at(to);
+        }
         assert!(
             end >= self.model.durable,
             "{context}: S1 {end} >= {}",
@@ -303,6 +353,7 @@ impl Harness {
             assert!(found.1 == expected.bytes, "{context}: bytes at {}", found.0);
         }
         self.check_derived(context);
+        self.check_producers(context);
     }
 
     /// S3: indexes and epochs against a rebuild.

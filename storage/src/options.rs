@@ -96,6 +96,9 @@ pub struct EngineOptions {
     pub allocation_bytes_min: u64,
     /// Space is taken in pieces that double up to this.
     pub allocation_bytes_max: u64,
+    /// What is known of producers is saved when this many bytes were appended since the last time,
+    /// and whenever a segment is finished.
+    pub producer_snapshot_bytes: u64,
 }
 
 impl Default for EngineOptions {
@@ -109,6 +112,7 @@ impl Default for EngineOptions {
             prefault_ahead_bytes: 8 << 20,
             allocation_bytes_min: 64 << 10,
             allocation_bytes_max: 64 << 20,
+            producer_snapshot_bytes: 64 << 20,
         }
     }
 }

@@ -22,13 +22,15 @@ use crate::background::Shared;
 use crate::checkpoint::{self, Checkpoint, RecoveryPoint};
 use crate::disk::Disk;
 use crate::epoch_checkpoint::EpochCache;
-use crate::error::{Damage, DamageKind, IoError, OpenError};
+use crate::error::{Damage, DamageKind, IoError, OpenError, ReadError};
 use crate::identity::ClosedLog;
 use crate::layout::{self, SegmentFileKind, parse_segment_name, segment_path};
 use crate::log::{IndexWritten, Log, LogParts};
 use crate::offset_index;
 use crate::options::LogOptions;
 use crate::partition_meta::PartitionMeta;
+use crate::producer_tracking::{Rebuilt, fitting, rebuild};
+use crate::restart;
 use crate::scan::{ScanStart, scan};
 use crate::seal::Seal;
 use crate::segment::Segment;
@@ -50,12 +52,18 @@ pub struct RecoveryReport {
     /// Valid batches behind the first bad one that were cut with it. Never durable; many of them
     /// mean that the disk loses writes.
     pub cut_valid_batches: u64,
+    /// What was cut is more than one unfinished batch at the very end, which is all that the end of
+    /// a process leaves.
+    pub cut_beyond_one_batch: bool,
     /// Whole segments behind the first bad batch that were removed.
     pub removed_segments: usize,
     /// Whether index entries had to be made again.
     pub index_rebuilt: bool,
     /// End of the log.
     pub end: Offset,
+    /// Bytes of batches whose headers were read for the state of the producers: those behind its
+    /// newest snapshot.
+    pub producer_scanned_bytes: u64,
 }
 
 /// What all recoveries of a start share.
@@ -76,6 +84,15 @@ struct Found {
     seal: Option<Seal>,
 }
 
+/// What the directory of a log holds.
+struct Listed {
+    /// In the order of their offsets.
+    found: Vec<Found>,
+    was_poisoned: bool,
+    /// Offsets of the snapshots of the producers, in order.
+    producers: Vec<Offset>,
+}
+
 /// What the small files say.
 struct Known {
     checkpoint: Checkpoint,
@@ -83,6 +100,8 @@ struct Known {
     point: RecoveryPoint,
     /// `None`: the file is lost, and they have to be found in the batches.
     epochs: Option<EpochCache>,
+    /// Where there are snapshots of the producers.
+    producers: Vec<Offset>,
 }
 
 /// The result while it grows.
@@ -120,7 +139,12 @@ impl Recovery<'_> {
     /// Opens the log.
     pub(crate) fn run(self) -> Result<(Arc<Log>, RecoveryReport), OpenError> {
         let disk = self.disk();
-        let (mut found, was_poisoned) = self.find_segments()?;
+        restart::finish_interrupted(disk, self.dir)?;
+        let Listed {
+            mut found,
+            was_poisoned,
+            producers,
+        } = self.find_segments()?;
         if was_poisoned {
             self.distrust_cache(&found)?;
         }
@@ -149,6 +173,7 @@ impl Recovery<'_> {
             checkpoint,
             point,
             epochs,
+            producers,
         };
         let mut progress = Progress {
             segments: Vec::with_capacity(found.len()),
@@ -174,9 +199,10 @@ impl Recovery<'_> {
     }
 
     /// Lists the directory and removes leftovers of unfinished operations.
-    fn find_segments(&self) -> Result<(Vec<Found>, bool), OpenError> {
+    fn find_segments(&self) -> Result<Listed, OpenError> {
         let disk = self.disk();
         let mut was_poisoned = false;
+        let mut producers = Vec::new();
         let mut kinds: BTreeMap<Offset, Vec<SegmentFileKind>> = BTreeMap::new();
         for entry in disk.list(self.dir).map_err(IoError::on("list", self.dir))? {
             was_poisoned |= entry.name == layout::POISONED;
@@ -185,8 +211,11 @@ impl Recovery<'_> {
                 remove_if_there(disk, &path)?;
             } else if let Some((base, kind)) = parse_segment_name(&entry.name) {
                 kinds.entry(base).or_default().push(kind);
+            } else if let Some(offset) = layout::parse_producer_snapshot_name(&entry.name) {
+                producers.push(offset);
             }
         }
+        producers.sort_unstable();
         let mut found = Vec::with_capacity(kinds.len());
         for (base, kinds) in kinds {
             if !kinds.contains(&SegmentFileKind::Log) {
@@ -210,7 +239,11 @@ impl Recovery<'_> {
                 seal,
             });
         }
-        Ok((found, was_poisoned))
+        Ok(Listed {
+            found,
+            was_poisoned,
+            producers,
+        })
     }
 
     /// After a failed sync the cache may show bytes that the disk does not have.
@@ -296,6 +329,7 @@ impl Recovery<'_> {
             );
             progress.report.cut_bytes += segment.file_bytes;
             progress.report.removed_segments += 1;
+            progress.report.cut_beyond_one_batch = true;
             self.remove_segment(segment.base)?;
         }
         self.disk()
@@ -324,6 +358,7 @@ impl Recovery<'_> {
             mut checkpoint,
             point,
             epochs: known_epochs,
+            producers,
         } = known;
         let known_epochs = known_epochs.unwrap_or_default();
         let Progress {
@@ -347,6 +382,8 @@ impl Recovery<'_> {
         epochs.truncate_prefix(checkpoint.log_start);
         checkpoint.recovery_point = point;
         checkpoint.high_watermark = checkpoint.high_watermark.min(end);
+        let producers = self.producers(&producers, &segments, end)?;
+        report.producer_scanned_bytes = producers.scanned_bytes;
         report.segments = segments.len();
         report.end = end;
         let last_batch_is_good = self.closed.is_none() || self.check_last_batch(&segments)?;
@@ -360,7 +397,9 @@ impl Recovery<'_> {
                         == (closed.last_segment, closed.last_segment_bytes)
             });
         // A start of the log that was read from the page cache only must not go back later.
+        // Nor may what was found behind the recovery point count as durable before its names are.
         let dirty = epochs != known_epochs
+            || end > point.offset
             || report.cut_bytes > 0
             || report.removed_segments > 0
             || (!report.clean && checkpoint.log_start > Offset::ZERO);
@@ -376,10 +415,37 @@ impl Recovery<'_> {
                 end,
                 index_written,
                 dirty,
+                producers,
             },
         );
         log.check();
         Ok((log, report))
+    }
+
+    /// The producers at the end of the log, and no snapshot left that does not fit it.
+    fn producers(
+        &self,
+        saved: &[Offset],
+        segments: &[Arc<Segment>],
+        end: Offset,
+    ) -> Result<Rebuilt, OpenError> {
+        let fitting = fitting(saved, segments, end);
+        for offset in saved.iter().filter(|offset| !fitting.contains(offset)) {
+            let path = layout::producer_snapshot_path(self.dir, *offset);
+            remove_if_there(self.disk(), &path)?;
+        }
+        if saved.last().is_some_and(|newest| *newest > end) {
+            // Left by a truncation that was interrupted. It must not come back when other batches
+            // have taken those offsets.
+            self.disk()
+                .sync_dir(self.dir)
+                .map_err(IoError::on("sync", self.dir))?;
+        }
+        rebuild(self.disk(), self.dir, segments, fitting, end).map_err(|error| match error {
+            ReadError::Damaged(damage) => damage.into(),
+            ReadError::Io(error) => error.into(),
+            other => IoError::on("read", self.dir)(std::io::Error::other(other.to_string())).into(),
+        })
     }
 
     /// A log that was closed in order must end with a valid batch.

@@ -142,6 +142,7 @@ impl Log {
             }
         };
         writer.names_dirty = true;
+        writer.producers.on_roll(base);
         self.finish_active(writer);
         let mut list = self.segments.write();
         let mut segments = Vec::with_capacity(list.len() + 1);

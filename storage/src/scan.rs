@@ -155,6 +155,19 @@ pub(crate) struct Leftover {
     pub(crate) bytes: u64,
     /// Valid batches among them.
     pub(crate) valid_batches: u64,
+    /// They are more than a part of one batch. A batch is stored from its start on, so its header says
+    /// how far it may reach, and a header that is incomplete is the last thing there is.
+    pub(crate) beyond_one_batch: bool,
+}
+
+/// How many bytes the unfinished batch at a position may have.
+fn one_batch_at(file: &dyn DiskFile, position: u64) -> io::Result<u64> {
+    let mut head = [0; BATCH_HEADER_BYTES];
+    let filled = file.read_at(&mut head, position)?;
+    let header = BatchHeader::parse(&head[..filled]);
+    Ok(header.map_or(BATCH_HEADER_BYTES as u64, |header| {
+        u64::from(header.batch_bytes)
+    }))
 }
 
 /// Looks at what is about to be cut. It was never durable, so this changes nothing, but many valid
@@ -174,6 +187,7 @@ pub(crate) fn look_behind(file: &dyn DiskFile, position: u64, end: u64) -> io::R
         leftover.bytes = at + last as u64 + 1 - position;
         at += filled as u64;
     }
+    leftover.beyond_one_batch = leftover.bytes > one_batch_at(file, position)?;
     let mut window = Window {
         file,
         buffer: Vec::new(),

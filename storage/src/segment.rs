@@ -190,6 +190,14 @@ impl Segment {
         matches!(*self.index.read(), SegmentIndex::Sealed(..))
     }
 
+    /// Its seal, once that is on the disk.
+    pub(crate) fn seal(&self) -> Option<Seal> {
+        match &*self.index.read() {
+            SegmentIndex::Sealed(seal, _) => Some(*seal),
+            SegmentIndex::Memory(_) => None,
+        }
+    }
+
     // ---- growing ----
 
     pub(crate) fn attach_tail(&self, tail: Arc<Tail>) {

@@ -92,6 +92,7 @@ struct Sim {
     journal: Vec<NameOp>,
     locks: HashSet<PathBuf>,
     generation: u64,
+    power_losses: u64,
     operations: u64,
     power_off_at: Option<u64>,
     capacity_bytes: Option<u64>,
@@ -200,6 +201,7 @@ impl SimDisk {
         }
         sim.locks.clear();
         sim.generation += 1;
+        sim.power_losses += 1;
         sim.power_off_at = None;
         sim.failing_syncs = None;
     }
@@ -475,6 +477,15 @@ impl Disk for SimDisk {
         }
         let generation = sim.generation;
         Ok(Box::new(SimLock(self.clone(), path.to_owned(), generation)))
+    }
+
+    fn boot(&self) -> Option<[u8; 16]> {
+        let boots = u128::from(self.0.lock().power_losses) + 1;
+        Some(boots.to_be_bytes())
+    }
+
+    fn place(&self, _dir: &Path) -> Option<(u64, u64)> {
+        Some((1, 1))
     }
 }
 

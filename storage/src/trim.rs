@@ -63,6 +63,7 @@ impl Log {
             // The start of the log must not be ahead of what a start after a crash finds.
             self.sync_locked(sync, FlushReason::Timer)?;
         }
+        self.save_producers_before_trim(sync, to)?;
         let old_start = self.start.fetch_max(to.get(), Ordering::AcqRel);
         let point = sync.checkpoint.recovery_point;
         // Twice, for both slots: with one of them damaged the start must not go back either.
@@ -85,6 +86,9 @@ impl Log {
         };
         for segment in &removed {
             self.remove_files(segment);
+        }
+        if !removed.is_empty() {
+            self.remove_trimmed_producers();
         }
         if removed.iter().any(|segment| segment.base == point.segment) {
             // The recovery point was in a segment that is gone.
@@ -140,7 +144,8 @@ impl Log {
     /// this returns.
     ///
     /// # Errors
-    /// `to` is before the start; the log is offline, or goes offline because the operation failed
+    /// `to`, or the batch that holds it, begins before the start: nothing was changed, and only
+    /// [`Log::restart_at`] helps. The log is offline, or goes offline because the operation failed
     /// half-way; the disk is full or failing.
     pub fn truncate_suffix(&self, to: Offset) -> Result<Offset, StorageError> {
         let mut sync = self.sync.lock();
@@ -160,6 +165,16 @@ impl Log {
         // A seal says that everything up to it is durable, and the cut ends in a seal.
         self.sync_locked(&mut sync, FlushReason::Timer)?;
         let cut = self.find_cut(to).map_err(|error| self.cannot_cut(error))?;
+        if cut.end < start {
+            return Err(StorageError::OutOfRange {
+                requested: to,
+                start,
+                end,
+            });
+        }
+        let producers = self
+            .producers_before(cut.end)
+            .map_err(|error| self.cannot_cut(error))?;
         let mut writer = self.writer.lock();
         if self.end() != end {
             // Appended meanwhile: the caller does both, so this is its mistake, and harmless.
@@ -172,6 +187,7 @@ impl Log {
         self.durable.fetch_min(new_end.get(), Ordering::AcqRel);
         self.high_watermark
             .fetch_min(new_end.get(), Ordering::AcqRel);
+        writer.producers.on_truncated(new_end, producers);
         let removed = self.remove_from_list(&mut writer, |segment| segment.base >= new_end);
         if let Some(kept) = &cut.kept {
             kept.segment.cut(SegmentState {
@@ -215,6 +231,8 @@ impl Log {
             checkpoint::write_both(self.shared.disk(), &path, &mut sync.checkpoint)?;
         }
         self.truncate_epochs(sync, cut.end)?;
+        // Before anything can be appended that they do not know.
+        self.remove_truncated_producers(sync, cut.end)?;
         for segment in removed.iter().rev() {
             self.remove_files(segment);
         }
@@ -319,7 +337,8 @@ impl Log {
     ) -> Result<RetentionOutcome, StorageError> {
         self.check_online().map_err(StorageError::Offline)?;
         let (policy, aged) = {
-            let writer = self.writer.lock();
+            let mut writer = self.writer.lock();
+            writer.producers.state.forget_idle(now);
             let policy = retention::Policy {
                 retention_ms: writer.options.retention_ms,
                 retention_bytes: writer.options.retention_bytes,

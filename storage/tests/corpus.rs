@@ -9,9 +9,13 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use highwater_protocol::batch_builder::BatchBuilder;
+use highwater_protocol::compression::Compression;
+use highwater_protocol::ids::{BrokerEpoch, ProducerEpoch, ProducerId, Sequence};
+use highwater_protocol::record_batch::ProducerStamp;
 use highwater_storage::fuzzing::{TARGETS, Target};
 use highwater_storage::sim_disk::{Dice, SimDisk};
-use highwater_storage::{Background, Engine, EngineOptions, LogOptions};
+use highwater_storage::{Background, Engine, EngineOptions, LogOptions, durable_file, layout};
 use support::{at, batch, epoch, meta, ms};
 
 const MUTATIONS: u64 = 1500;
@@ -183,6 +187,9 @@ fn write_corpus() {
     write("segment_recovery", "empty", b"");
     log.trim_prefix(at(3)).unwrap();
     write("segment_recovery", "trimmed", &snapshot(&all));
+    engine.begin_life(BrokerEpoch::new(3)).unwrap();
+    let restart = Path::new("/data/restart");
+    durable_file::replace(&disk, restart, *b"HWrs", 1, &9u64.to_le_bytes()).unwrap();
     for path in disk.files() {
         let name = path.file_name().unwrap().to_str().unwrap();
         let content = disk.content(&path).unwrap();
@@ -193,6 +200,22 @@ fn write_corpus() {
             write("storage_small_file", name, &content);
         }
     }
+    let mut producer = BatchBuilder::new(Compression::None, None);
+    for sequence in 0..6 {
+        producer.set_producer(Some(ProducerStamp {
+            id: ProducerId::new(4000),
+            epoch: ProducerEpoch::new(1),
+            base_sequence: Some(Sequence::new(sequence)),
+        }));
+        producer.push(ms(40), None, Some(b"once"), &[]);
+        let batch = producer.build();
+        log.append(&batch, epoch(4), ms(40)).unwrap();
+    }
+    log.roll().unwrap();
+    log.flush().unwrap();
+    let path = layout::producer_snapshot_path(log.dir(), log.end());
+    let snapshot = disk.content(&path).unwrap();
+    write("storage_small_file", "producers", &snapshot);
     engine.close().unwrap();
     let marker = disk.content(Path::new("/data/clean-shutdown")).unwrap();
     write("storage_small_file", "clean-shutdown", &marker);

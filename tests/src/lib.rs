@@ -3,6 +3,7 @@
 
 pub mod broker_process;
 pub mod raw;
+pub mod workload;
 
 use std::path::{Path, PathBuf};
 

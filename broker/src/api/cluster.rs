@@ -1,48 +1,50 @@
 //! DescribeCluster.
 
-use highwater_protocol::messages::{
-    BrokerDescription, DescribeClusterRequest, DescribeClusterResponse,
-};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::Peer;
-use super::metadata::endpoint;
+use highwater_coordination::quorum_members::Members;
+use highwater_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
+
+use super::controlled::From;
+use super::metadata::reachable_host;
+use crate::controller::describe_cluster;
 use crate::partitions::Refusal;
 use crate::shared::Shared;
 
-pub(crate) fn handle(
-    shared: &Shared,
-    peer: &Peer,
-    _request: &DescribeClusterRequest,
+/// How long the controller may take to say what only it knows: when brokers were last heard of, and how
+/// full they are.
+const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The controller knows most; what this broker knows is told when there is none.
+pub(crate) async fn handle(
+    shared: Arc<Shared>,
+    local: Option<SocketAddr>,
+    from: From,
+    request: DescribeClusterRequest,
 ) -> Result<DescribeClusterResponse, Refusal> {
-    let image = shared.controller.image();
-    let brokers = image.brokers().map(|(node_id, broker)| {
-        let partitions = || image.topics().flat_map(|topic| &topic.partitions);
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        BrokerDescription {
-            endpoint: endpoint(shared, peer, node_id, broker),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            fenced: broker.fenced,
-            draining: broker.draining,
-            shutting_down: broker.shutting_down,
-            voter: true,
-            broker_epoch: broker.epoch().unwrap_or_default(),
-            silent_ms: None,
-            replicas: count(
-                partitions()
-                    .filter(|p| p.replicas.contains(&node_id))
-                    .count(),
-            ),
-            leaders: count(partitions().filter(|p| p.leader == Some(node_id)).count()),
-            log_bytes: shared.log_bytes(),
-            disk_free: None,
-            disk_total: None,
+    if from == From::Broker {
+        return shared.controller_client.here(request).await;
+    }
+    let asked = shared
+        .controller_client
+        .call(request.clone(), CONTROLLER_TIMEOUT)
+        .await;
+    let mut response = match asked {
+        Ok(response) => response,
+        Err(_) => {
+            let applied = shared.quorum.applied();
+            let (voters, learners) = shared.quorum.members();
+            let members = Members { voters, learners };
+            let mut described = describe_cluster(&applied.image, &members, None, 0, &request);
+            described.controller = None;
+            described
         }
-    });
-    Ok(DescribeClusterResponse {
-        cluster_id: shared.cluster_id,
-        controller: Some(shared.node_id),
-        brokers: brokers.collect(),
-        topics: u32::try_from(image.topics().len()).unwrap_or(u32::MAX),
-        partitions: u32::try_from(image.partition_count()).unwrap_or(u32::MAX),
-    })
+    };
+    for broker in &mut response.brokers {
+        let endpoint = &mut broker.endpoint;
+        endpoint.host = reachable_host(&shared, local, endpoint.node_id, &endpoint.host);
+    }
+    Ok(response)
 }

@@ -1,4 +1,4 @@
-//! DescribeConfigs and AlterConfigs, for topics.
+//! DescribeConfigs, for topics.
 
 use std::collections::HashSet;
 
@@ -6,11 +6,9 @@ use highwater_config::TopicSettingSource;
 use highwater_coordination::controller::ControllerError;
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::messages::{
-    AlterConfigsRequest, AlterConfigsResponse, ConfigDescription, ConfigSource,
-    DescribeConfigsRequest, DescribeConfigsResponse, TopicConfigs,
+    ConfigDescription, ConfigSource, DescribeConfigsRequest, DescribeConfigsResponse, TopicConfigs,
 };
 
-use super::topics::result;
 use crate::controller::ChangeError;
 use crate::partitions::Refusal;
 use crate::shared::Shared;
@@ -43,31 +41,18 @@ pub(crate) fn describe(
     })
 }
 
-pub(crate) fn alter(shared: &Shared, request: AlterConfigsRequest) -> AlterConfigsResponse {
-    let validate_only = request.validate_only;
-    let results = request.topics.into_iter().map(|topic| {
-        let outcome = shared
-            .controller
-            .alter_config(&topic.name, topic.changes, validate_only);
-        result(topic.name, outcome)
-    });
-    AlterConfigsResponse {
-        topics: results.collect(),
-    }
-}
-
 fn described(
     shared: &Shared,
     name: &str,
     keys: Option<&[String]>,
 ) -> Result<Vec<ConfigDescription>, ChangeError> {
-    let image = shared.controller.image();
+    let image = shared.metadata.image();
     let topic = image
         .topic(name)
         .ok_or_else(|| ControllerError::UnknownTopic {
             name: name.to_owned(),
         })?;
-    let settings = shared.controller.settings().describe(&topic.configs)?;
+    let settings = shared.topic_settings.describe(&topic.configs)?;
     let wanted = settings
         .into_iter()
         .filter(|setting| keys.is_none_or(|keys| keys.iter().any(|key| key == setting.key)));

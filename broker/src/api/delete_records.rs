@@ -7,7 +7,7 @@ use highwater_protocol::messages::{
     DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
 
-use crate::partitions::Refusal;
+use crate::partitions::{Refusal, not_leader};
 use crate::shared::Shared;
 
 pub(crate) fn handle(shared: &Shared, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
@@ -48,7 +48,17 @@ fn trim(
     let partition = shared.leader((topic_id, asked.partition), None)?;
     // What is not committed yet is not the client's to delete.
     let high_watermark = partition.high_watermark();
+    if !shared.lease.is_valid() {
+        return Err(not_leader(&partition));
+    }
     let before = asked.before.unwrap_or(high_watermark);
+    if !partition.high_watermark_is_known() && (asked.before.is_none() || before > high_watermark) {
+        return Err(Refusal {
+            code: ErrorCode::OffsetNotAvailable,
+            message: "the new leader does not yet know how far the partition is committed"
+                .to_owned(),
+        });
+    }
     if before > high_watermark {
         return Err(Refusal {
             code: ErrorCode::OffsetOutOfRange,

@@ -1,4 +1,7 @@
-//! Fetch: committed batches as slices of the mapped segments, waiting for them if asked to.
+//! Fetch: batches as slices of the mapped segments, waiting for them if asked to.
+//!
+//! Consumers get what is committed, from a broker whose lease is valid when it answers. Followers get
+//! everything (`follower`), and tell by their fetches how far they are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +17,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Answer, Reply, Response};
+use crate::lease;
 use crate::partition::Partition;
 use crate::partitions::Refusal;
+use crate::progress::Watch;
 use crate::shared::Shared;
+
+mod follower;
 
 /// The longest that a fetch may ask to wait, in ms: clients wait in seconds, and a mistaken value must
 /// not tie a request down for weeks.
@@ -26,11 +33,7 @@ const WAIT_MS_MAX: u32 = 5 * 60 * 1000;
 const PARTITION_BYTES: usize = 512;
 
 pub(crate) fn handle(shared: &Arc<Shared>, request: FetchRequest, reply: Reply) -> Answer {
-    if request.replica.is_some() {
-        let message = "replication is not in this version of the broker";
-        return Answer::Now(reply.error(shared, ErrorCode::Unsupported, message));
-    }
-    let first = Pass::run(shared, &request);
+    let first = Pass::run(shared, &request, Look::First);
     if first.is_enough(shared, &request) || request.wait_ms_max == 0 {
         return match first.all_resident() {
             true => Answer::Now(first.respond(shared, reply)),
@@ -63,20 +66,23 @@ async fn wait(
     let wait = Duration::from_millis(request.wait_ms_max.min(WAIT_MS_MAX).into());
     let deadline = Instant::now() + wait;
     let notify = Arc::new(Notify::new());
-    let _watches: Vec<_> = partitions
-        .iter()
-        .map(|partition| partition.watch(&notify))
-        .collect();
+    let watch = |partition: &Arc<Partition>| -> Watch {
+        match request.replica {
+            Some(_) => partition.watch_log_end(&notify),
+            None => partition.watch(&notify),
+        }
+    };
+    let _watches: Vec<_> = partitions.iter().map(watch).collect();
     loop {
         // After registering: what moved since the first pass is seen here.
-        let pass = Pass::run(shared, request);
+        let pass = Pass::run(shared, request, Look::Again);
         if pass.is_enough(shared, request) {
             return pass;
         }
         tokio::select! {
             () = notify.notified() => {}
             () = shared.draining.cancelled() => return pass,
-            () = tokio::time::sleep_until(deadline) => return Pass::run(shared, request),
+            () = tokio::time::sleep_until(deadline) => return Pass::run(shared, request, Look::Again),
         }
     }
 }
@@ -107,6 +113,14 @@ fn bytes_max(shared: &Shared, request: &FetchRequest) -> usize {
     request.bytes_max.min(shared.config.network.frame_bytes_max) as usize
 }
 
+/// Whether a request is looked at for the first time. What a follower says of itself is taken note of
+/// then, and not again when it has waited: a later fetch of it may have told more meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    First,
+    Again,
+}
+
 /// What one pass over the partitions of a request found.
 struct Pass {
     topics: Vec<FetchTopicResult>,
@@ -115,33 +129,47 @@ struct Pass {
     /// Slices whose pages may not be in memory, and where they stand.
     cold: Vec<(Arc<Partition>, ReadSlice, (usize, usize))>,
     bytes: usize,
+    /// Some partition has an answer that cannot wait: an error, or where a follower's log parts.
     has_errors: bool,
+    is_for_follower: bool,
 }
 
 impl Pass {
-    fn run(shared: &Shared, request: &FetchRequest) -> Self {
+    fn run(shared: &Shared, request: &FetchRequest, look: Look) -> Self {
         let bytes_max = bytes_max(shared, request);
+        let now = lease::now();
         let mut pass = Self {
             topics: Vec::with_capacity(request.topics.len()),
             partitions: Vec::new(),
             cold: Vec::new(),
             bytes: 0,
             has_errors: false,
+            is_for_follower: request.replica.is_some(),
         };
         for topic in &request.topics {
             let mut results = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
                 let left = bytes_max.saturating_sub(pass.bytes);
                 let place = (pass.topics.len(), results.len());
-                results.push(
-                    match pass.read(shared, topic.topic_id, asked, left, place) {
-                        Ok(result) => result,
-                        Err(refusal) => {
-                            pass.has_errors = true;
-                            refused(shared, topic.topic_id, asked.partition, refusal)
-                        }
-                    },
-                );
+                let read = match &request.replica {
+                    None => pass.read(shared, topic.topic_id, asked, left, place),
+                    Some(replica) => {
+                        let fetch = follower::Fetch {
+                            replica,
+                            topic_id: topic.topic_id,
+                            asked,
+                            look,
+                            now,
+                            // With no bytes at all it only tells how far it is.
+                            left: (request.bytes_max > 0).then_some(left),
+                        };
+                        pass.read_for_follower(shared, &fetch, place)
+                    }
+                };
+                results.push(read.unwrap_or_else(|refusal| {
+                    pass.has_errors = true;
+                    refused(shared, topic.topic_id, asked.partition, refusal)
+                }));
             }
             pass.topics.push(FetchTopicResult {
                 topic_id: topic.topic_id,
@@ -171,23 +199,44 @@ impl Pass {
             diverging: None,
             records: Bytes::new(),
         };
-        // The first batch of a response comes whole, whatever its size, so that a reader always gets
-        // on; a partition whose turn finds nothing left gets nothing this time.
-        if left > 0 || self.bytes == 0 {
-            let bytes_max = left.min(asked.bytes_max as usize);
-            let slice = partition
-                .log()
-                .read(asked.offset, high_watermark, bytes_max)
-                .map_err(|error| super::storage_error::read_refusal(&partition, &error))?;
-            self.bytes += slice.records.len();
-            if slice.resident {
-                result.records = slice.records;
-            } else {
-                self.cold.push((Arc::clone(&partition), slice, place));
-            }
-        }
+        let bounds = Bounds {
+            offset: asked.offset,
+            end: high_watermark,
+            left,
+            bytes_max: asked.bytes_max,
+        };
+        self.read_records(&partition, bounds, place, &mut result)?;
         self.partitions.push(partition);
         Ok(result)
+    }
+
+    /// The first batch of a response comes whole, whatever its size, so that a reader always gets on;
+    /// a partition whose turn finds nothing left gets nothing this time.
+    fn read_records(
+        &mut self,
+        partition: &Arc<Partition>,
+        bounds: Bounds,
+        place: (usize, usize),
+        result: &mut FetchPartitionResult,
+    ) -> Result<(), Refusal> {
+        if bounds.left == 0 && self.bytes > 0 {
+            return Ok(());
+        }
+        let slice = partition
+            .log()
+            .read(
+                bounds.offset,
+                bounds.end,
+                bounds.left.min(bounds.bytes_max as usize),
+            )
+            .map_err(|error| super::storage_error::read_refusal(partition, &error))?;
+        self.bytes += slice.records.len();
+        if slice.resident {
+            result.records = slice.records;
+        } else {
+            self.cold.push((Arc::clone(partition), slice, place));
+        }
+        Ok(())
     }
 
     fn is_enough(&self, shared: &Shared, request: &FetchRequest) -> bool {
@@ -214,7 +263,11 @@ impl Pass {
         }
     }
 
-    fn respond(self, shared: &Shared, reply: Reply) -> Response {
+    fn respond(mut self, shared: &Shared, reply: Reply) -> Response {
+        // After reading, so that a broker that was stopped in between says nothing stale.
+        if !self.is_for_follower && !shared.lease.is_valid() {
+            self.fence();
+        }
         shared.metrics.fetched(self.bytes);
         reply.ok(
             shared,
@@ -224,6 +277,34 @@ impl Pass {
             },
         )
     }
+}
+
+impl Pass {
+    /// Another broker may lead these partitions by now, and have committed more.
+    fn fence(&mut self) {
+        self.bytes = 0;
+        for result in self
+            .topics
+            .iter_mut()
+            .flat_map(|topic| &mut topic.partitions)
+            .filter(|result| result.error == ErrorCode::None)
+        {
+            result.error = ErrorCode::NotLeader;
+            result.message = Some("this broker's session is over".to_owned());
+            result.records = Bytes::new();
+        }
+    }
+}
+
+/// What to read of a partition.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    offset: Offset,
+    end: Offset,
+    /// What the response may still hold.
+    left: usize,
+    /// What the reader wants of this partition.
+    bytes_max: u32,
 }
 
 fn refused(

@@ -34,6 +34,7 @@ pub(crate) fn handle(
     peer.client = Some(Client {
         name: cut(&request.client_name).to_owned(),
         version: cut(&request.client_version).to_owned(),
+        node_id: request.node_id,
     });
     let network = &shared.config.network;
     let response = HelloResponse {

@@ -8,7 +8,7 @@ use highwater_protocol::messages::{
 };
 
 use crate::partition::Partition;
-use crate::partitions::Refusal;
+use crate::partitions::{Refusal, not_leader};
 use crate::shared::Shared;
 
 pub(crate) fn handle(shared: &Shared, request: ListOffsetsRequest) -> ListOffsetsResponse {
@@ -35,7 +35,15 @@ fn one(
 ) -> ListOffsetsPartitionResult {
     let found = shared
         .leader((topic_id, asked.partition), asked.leader_epoch)
-        .and_then(|partition| Ok((partition.leader_epoch(), find(&partition, asked.spec)?)));
+        .and_then(|partition| {
+            let epoch = partition.leader_epoch();
+            let found = find(&partition, asked.spec)?;
+            // After looking, so that a broker that was stopped in between says nothing stale.
+            if partition.leads_in() != Some(epoch) || !shared.lease.is_valid() {
+                return Err(not_leader(&partition));
+            }
+            Ok((epoch, found))
+        });
     match found {
         Ok((leader_epoch, (offset, timestamp))) => ListOffsetsPartitionResult {
             partition: asked.partition,

@@ -1,9 +1,9 @@
 //! Metadata: topics, partitions, leaders, brokers.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use highwater_coordination::cluster_image::{BrokerImage, ClusterImage, TopicImage};
+use highwater_coordination::cluster_image::{ClusterImage, TopicImage};
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{NodeId, PartitionId, TopicName};
 use highwater_protocol::messages::{
@@ -19,7 +19,7 @@ pub(crate) fn handle(
     peer: &Peer,
     request: &MetadataRequest,
 ) -> Result<MetadataResponse, Refusal> {
-    let image = shared.controller.image();
+    let image = shared.metadata.image();
     let mut seen = HashSet::new();
     let topics = match &request.topics {
         None => image
@@ -38,13 +38,13 @@ pub(crate) fn handle(
     };
     Ok(MetadataResponse {
         cluster_id: shared.cluster_id,
-        controller: Some(shared.node_id),
+        controller: shared.quorum.leader(),
         brokers: endpoints(shared, peer, &image).collect(),
         topics,
     })
 }
 
-/// Where the brokers of the cluster listen.
+/// Where the brokers listen that are alive.
 fn endpoints(
     shared: &Shared,
     peer: &Peer,
@@ -52,34 +52,29 @@ fn endpoints(
 ) -> impl Iterator<Item = BrokerEndpoint> {
     image
         .brokers()
-        .map(|(node_id, broker)| endpoint(shared, peer, node_id, broker))
+        .filter(|(_, broker)| broker.registration.is_some() && !broker.fenced)
+        .map(|(node_id, broker)| BrokerEndpoint {
+            node_id,
+            host: reachable_host(shared, peer.local, node_id, &broker.host),
+            port: broker.port,
+            rack: broker.rack().map(str::to_owned),
+        })
 }
 
-/// Where a broker listens. Nobody can connect to a wildcard address: a broker that listens on one and
-/// was not told what to advertise is, for this client, where the client has just reached it.
-pub(super) fn endpoint(
+/// Where a broker can be reached. Nobody can connect to a wildcard address: a broker that listens on one
+/// and was not told what to advertise is, for this client, where the client has just reached it.
+pub(super) fn reachable_host(
     shared: &Shared,
-    peer: &Peer,
+    local: Option<SocketAddr>,
     node_id: NodeId,
-    broker: &BrokerImage,
-) -> BrokerEndpoint {
-    let is_wildcard = || {
-        broker
-            .host
-            .parse::<IpAddr>()
-            .is_ok_and(|ip| ip.is_unspecified())
-    };
-    let host = match peer.local {
+    host: &str,
+) -> String {
+    let is_wildcard = || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    match local {
         Some(local) if node_id == shared.node_id && is_wildcard() => {
             local.ip().to_canonical().to_string()
         }
-        _ => broker.host.clone(),
-    };
-    BrokerEndpoint {
-        node_id,
-        host,
-        port: broker.port,
-        rack: broker.rack().map(str::to_owned),
+        _ => host.to_owned(),
     }
 }
 
@@ -90,12 +85,17 @@ fn described(shared: &Shared, topic: &TopicImage) -> TopicMetadata {
         .zip(0u32..)
         .map(|(partition, index)| {
             let id = PartitionId::new(index);
-            let offline = matches!(
-                shared.controller.partitions().get((topic.id, id)),
-                Some(Hosted::Offline(_)) | None
-            );
+            // What another broker has is for that broker to say.
+            let is_here = partition.replicas.contains(&shared.node_id);
+            let is_leader = partition.leader == Some(shared.node_id);
+            let offline = is_here
+                && (is_leader || partition.replicas.len() == 1)
+                && match shared.partitions.get((topic.id, id)) {
+                    Some(Hosted::Online(found)) => found.offline_reason().is_some(),
+                    Some(Hosted::Offline(_)) | None => true,
+                };
             PartitionMetadata {
-                error: if offline {
+                error: if offline || partition.leader.is_none() {
                     ErrorCode::PartitionOffline
                 } else {
                     ErrorCode::None

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use highwater_coordination::partition_leader::AckWhen;
 use highwater_protocol::error_code::ErrorCode;
-use highwater_protocol::ids::{Timestamp, TopicId};
+use highwater_protocol::ids::{LeaderEpoch, Timestamp, TopicId};
 use highwater_protocol::messages::{
     Acks, ProducePartition, ProducePartitionResult, ProduceRequest, ProduceResponse,
     ProduceTopicResult,
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Reply};
-use crate::partition::{Appended, Partition, PartitionAppendError};
+use crate::partition::{Acknowledgement, Appended, Partition, PartitionAppendError};
 use crate::partitions::Refusal;
 use crate::shared::Shared;
 
@@ -36,17 +36,12 @@ pub(crate) fn handle(shared: &Arc<Shared>, request: &ProduceRequest, reply: Repl
                         let place = (topics.len(), partitions.len());
                         waits.push(Wait {
                             partition,
+                            epoch: appended.epoch,
                             when: appended.ack,
                             place,
                         });
                     }
-                    ProducePartitionResult {
-                        partition: asked.partition,
-                        error: ErrorCode::None,
-                        message: None,
-                        base_offset: Some(appended.base_offset),
-                        log_start: Some(appended.log_start),
-                    }
+                    acknowledgement(asked, &appended)
                 }
                 Err(refusal) => {
                     shared.metrics.produce_refused(refusal.code);
@@ -60,7 +55,7 @@ pub(crate) fn handle(shared: &Arc<Shared>, request: &ProduceRequest, reply: Repl
             partitions,
         });
     }
-    let response = ProduceResponse {
+    let mut response = ProduceResponse {
         throttle_ms: 0,
         topics,
     };
@@ -68,21 +63,47 @@ pub(crate) fn handle(shared: &Arc<Shared>, request: &ProduceRequest, reply: Repl
         return Answer::Never;
     }
     if waits.is_empty() {
+        fence(shared, &mut response);
         return Answer::Now(reply.ok(shared, &response));
     }
     let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.into());
     let shared = Arc::clone(shared);
     let held = waits.len() * PARTITION_BYTES;
     let answer = async move {
-        let response = acknowledged(response, waits, deadline).await;
+        let mut response = acknowledged(response, waits, deadline).await;
+        fence(&shared, &mut response);
         reply.ok(&shared, &response)
     };
     Answer::Later(Box::pin(answer), held)
 }
 
+/// Without a lease another broker may lead the partitions already: what was appended may have been
+/// appended in vain.
+fn fence(shared: &Shared, response: &mut ProduceResponse) {
+    if shared.lease.is_valid() {
+        return;
+    }
+    for result in response
+        .topics
+        .iter_mut()
+        .flat_map(|topic| &mut topic.partitions)
+        .filter(|result| {
+            // Both mean that the records are safe.
+            matches!(result.error, ErrorCode::None | ErrorCode::DuplicateSequence)
+        })
+    {
+        result.error = ErrorCode::NotLeader;
+        result.message =
+            Some("this broker's session is over; what it appended may or may not stay".to_owned());
+        result.base_offset = None;
+        result.log_start = None;
+    }
+}
+
 /// An append that is not acknowledged yet.
 struct Wait {
     partition: Arc<Partition>,
+    epoch: LeaderEpoch,
     when: AckWhen,
     /// Where its result stands in the response: topic, partition.
     place: (usize, usize),
@@ -131,7 +152,8 @@ async fn acknowledged(
 
 impl Wait {
     fn outcome(&self) -> Option<Result<(), Refusal>> {
-        if self.partition.is_reached(self.when) {
+        let acknowledgement = self.partition.acknowledgement(self.epoch, self.when);
+        if acknowledgement == Acknowledgement::Done {
             return Some(Ok(()));
         }
         let failed = |code, message: String| Some(Err(Refusal { code, message }));
@@ -144,7 +166,20 @@ impl Wait {
         if let Some(reason) = self.partition.offline_reason() {
             return failed(ErrorCode::PartitionOffline, reason);
         }
-        None
+        match acknowledgement {
+            Acknowledgement::Done => Some(Ok(())),
+            Acknowledgement::Waiting => None,
+            Acknowledgement::NotEnoughReplicas => failed(
+                ErrorCode::NotEnoughReplicasAfterAppend,
+                "appended, but then fewer replicas were in sync than min.insync.replicas demands; \
+                 it may be committed later"
+                    .to_owned(),
+            ),
+            Acknowledgement::NotLeader => failed(
+                ErrorCode::NotLeader,
+                "appended, but another leader decides now whether it stays".to_owned(),
+            ),
+        }
     }
 }
 
@@ -154,6 +189,23 @@ fn fail(response: &mut ProduceResponse, (topic, partition): (usize, usize), refu
     result.message = Some(refusal.message);
     result.base_offset = None;
     result.log_start = None;
+}
+
+/// The result of an append that need not wait, or once it has waited.
+fn acknowledgement(asked: &ProducePartition, appended: &Appended) -> ProducePartitionResult {
+    let is_known = appended.base_offset.is_some();
+    ProducePartitionResult {
+        partition: asked.partition,
+        error: if is_known {
+            ErrorCode::None
+        } else {
+            ErrorCode::DuplicateSequence
+        },
+        message: (!is_known)
+            .then(|| "appended before; its offset is not known any more".to_owned()),
+        base_offset: appended.base_offset,
+        log_start: Some(appended.log_start),
+    }
 }
 
 fn refused(asked: &ProducePartition, refusal: Refusal) -> ProducePartitionResult {
@@ -187,7 +239,9 @@ fn append(
     }
     match partition.append_as_leader(&asked.records, acks, now) {
         Ok(appended) => {
-            shared.metrics.produced(asked.records.len());
+            if !appended.is_duplicate {
+                shared.metrics.produced(asked.records.len());
+            }
             Ok((partition, appended))
         }
         Err(error) => Err(append_refusal(&partition, &error)),
@@ -245,7 +299,9 @@ fn batch_refusal(partition: &Partition, error: &BatchError) -> Refusal {
         BatchError::TooLarge { .. } => ErrorCode::BatchTooLarge,
         BatchError::UnknownCompression { .. } => ErrorCode::UnsupportedCompression,
         BatchError::Unsupported { .. } => ErrorCode::Unsupported,
-        BatchError::NotForProducers { .. } | BatchError::Empty => ErrorCode::InvalidBatch,
+        BatchError::NotForProducers { .. } | BatchError::PartialProducer | BatchError::Empty => {
+            ErrorCode::InvalidBatch
+        }
         BatchError::Timestamps { .. } => ErrorCode::InvalidTimestamp,
         _ => ErrorCode::CorruptBatch,
     };
@@ -261,6 +317,7 @@ fn append_refusal(partition: &Partition, error: &PartitionAppendError) -> Refusa
     let code = match error {
         PartitionAppendError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
         PartitionAppendError::Deleted => ErrorCode::UnknownTopicId,
+        PartitionAppendError::NotLeader => ErrorCode::NotLeader,
         PartitionAppendError::Storage(error) => super::storage_error::append_code(error),
     };
     let message = format!(

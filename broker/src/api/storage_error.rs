@@ -1,7 +1,7 @@
 //! Storage errors as clients see them. Exhaustive matches: a new error must be given its code.
 
 use highwater_protocol::error_code::ErrorCode;
-use highwater_storage::{AppendError, ReadError, StorageError};
+use highwater_storage::{AppendError, ReadError, SequenceError, StorageError};
 
 use crate::partition::Partition;
 use crate::partitions::Refusal;
@@ -14,6 +14,11 @@ pub(super) fn append_code(error: &AppendError) -> ErrorCode {
         AppendError::Empty => ErrorCode::InvalidBatch,
         AppendError::TooLarge { .. } => ErrorCode::BatchTooLarge,
         AppendError::EpochWentBack { .. } => ErrorCode::FencedLeaderEpoch,
+        AppendError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequence,
+        AppendError::Sequence(SequenceError::InvalidEpoch { .. }) => {
+            ErrorCode::InvalidProducerEpoch
+        }
+        AppendError::Sequence(SequenceError::PartlyDuplicate) => ErrorCode::InvalidBatch,
         AppendError::NotContiguous { .. } | AppendError::OffsetsExhausted => ErrorCode::Internal,
     }
 }

@@ -26,7 +26,12 @@ impl Admin {
             }],
             validate_only: topic.validate_only,
         };
-        let result = only(self.core.ask_any(&request).await?.topics, &name)?;
+        let result = only(
+            self.ask(&request, |a| a.topics.first().map(|t| t.error))
+                .await?
+                .topics,
+            &name,
+        )?;
         if result.error == ErrorCode::TopicAlreadyExists && if_not_exists {
             let there = self.describe_topic(&name).await?;
             let replicas = there.partitions.first().map_or(0, |p| p.replicas.len());
@@ -59,7 +64,12 @@ impl Admin {
         let request = m::DeleteTopicsRequest {
             topics: vec![name.to_owned()],
         };
-        let result = only(self.core.ask_any(&request).await?.topics, name)?;
+        let result = only(
+            self.ask(&request, |a| a.topics.first().map(|t| t.error))
+                .await?
+                .topics,
+            name,
+        )?;
         check(name, result.error, result.message)
     }
 
@@ -79,7 +89,12 @@ impl Admin {
             topics,
             validate_only: false,
         };
-        let result = only(self.core.ask_any(&request).await?.topics, name)?;
+        let result = only(
+            self.ask(&request, |a| a.topics.first().map(|t| t.error))
+                .await?
+                .topics,
+            name,
+        )?;
         check(name, result.error, result.message)
     }
 
@@ -212,7 +227,12 @@ impl Admin {
             topics,
             validate_only,
         };
-        let result = only(self.core.ask_any(&request).await?.topics, name)?;
+        let result = only(
+            self.ask(&request, |a| a.topics.first().map(|t| t.error))
+                .await?
+                .topics,
+            name,
+        )?;
         check(name, result.error, result.message)
     }
 }

@@ -1,9 +1,7 @@
 //! What administrative calls take and give.
 
 use highwater_protocol::error_code::ErrorCode;
-use highwater_protocol::ids::{
-    ClusterId, LeaderEpoch, NodeId, Offset, PartitionId, Timestamp, TopicId,
-};
+use highwater_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionId, Timestamp, TopicId};
 use highwater_protocol::messages as m;
 
 pub use highwater_protocol::messages::ConfigDescription;
@@ -108,6 +106,33 @@ pub struct PartitionDescription {
     pub replicas: Vec<NodeId>,
     /// In-sync replicas.
     pub isr: Vec<NodeId>,
+    /// Replicas that are not in sync and yet known to have everything that is committed.
+    pub elr: Vec<NodeId>,
+    /// Replicas that a move under way adds; they are among `replicas`.
+    pub adding: Vec<NodeId>,
+    /// Replicas that a move under way removes once the added ones are in sync.
+    pub removing: Vec<NodeId>,
+}
+
+impl PartitionDescription {
+    /// Whether nobody leads it.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.leader.is_none()
+    }
+
+    /// Whether some of its replicas are not in sync. Those that a move adds need not be yet.
+    #[must_use]
+    pub fn is_under_replicated(&self) -> bool {
+        let lags = |node: &NodeId| !self.isr.contains(node) && !self.adding.contains(node);
+        self.replicas.iter().any(lags)
+    }
+
+    /// Whether replicas of it are being moved.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
 }
 
 impl TopicDescription {
@@ -120,6 +145,9 @@ impl TopicDescription {
             leader_epoch: p.leader_epoch,
             replicas: p.replicas,
             isr: p.isr,
+            elr: p.elr,
+            adding: p.adding,
+            removing: p.removing,
         });
         let topic_id = topic.topic_id?;
         Some(Self {
@@ -150,65 +178,4 @@ pub struct TrimmedPartition {
     pub partition: PartitionId,
     /// Where its log starts now.
     pub log_start: Offset,
-}
-
-/// The cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterDescription {
-    /// Its id.
-    pub cluster_id: ClusterId,
-    /// The active controller, if there is one.
-    pub controller: Option<NodeId>,
-    /// Its brokers.
-    pub brokers: Vec<BrokerDescription>,
-    /// Number of topics.
-    pub topics: u32,
-    /// Number of partitions.
-    pub partitions: u32,
-}
-
-/// A broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerDescription {
-    /// Its id.
-    pub node_id: NodeId,
-    /// Where it tells clients to connect.
-    pub host: String,
-    /// Where it tells clients to connect.
-    pub port: u16,
-    /// Its failure domain.
-    pub rack: Option<String>,
-    /// Version of its software.
-    pub version: String,
-    /// Whether it is kept from serving.
-    pub fenced: bool,
-    /// Partitions that have a replica on it.
-    pub replicas: u32,
-    /// Partitions that it leads.
-    pub leaders: u32,
-    /// Bytes of its record data.
-    pub log_bytes: u64,
-}
-
-impl From<m::DescribeClusterResponse> for ClusterDescription {
-    fn from(answer: m::DescribeClusterResponse) -> Self {
-        let brokers = answer.brokers.into_iter().map(|broker| BrokerDescription {
-            node_id: broker.endpoint.node_id,
-            host: broker.endpoint.host,
-            port: broker.endpoint.port,
-            rack: broker.endpoint.rack,
-            version: broker.version,
-            fenced: broker.fenced,
-            replicas: broker.replicas,
-            leaders: broker.leaders,
-            log_bytes: broker.log_bytes,
-        });
-        Self {
-            cluster_id: answer.cluster_id,
-            controller: answer.controller,
-            brokers: brokers.collect(),
-            topics: answer.topics,
-            partitions: answer.partitions,
-        }
-    }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use highwater_protocol::codec::Decoder;
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::frame::decode_response_header;
+use highwater_protocol::messages::MetadataRequest;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
@@ -20,6 +21,10 @@ use crate::error::RequestError;
 const SWEEP_PERIOD: Duration = Duration::from_millis(50);
 /// A connection that is never idle looks at its deadlines after this many answers.
 const ANSWERS_PER_SWEEP_CHECK: u32 = 256;
+
+/// While requests wait and nothing comes for this long, the broker is asked something that it can
+/// answer at once; if it does not within as long again, it counts as dead.
+const PROBE_AFTER: Duration = Duration::from_secs(3);
 
 /// Completes what is pending however the read task ends, also when its runtime is torn down.
 struct Guard(Arc<Inner>);
@@ -52,6 +57,7 @@ async fn run_reads(inner: &Inner, mut socket: OwnedReadHalf, mut receiver: Recei
     tokio::pin!(sleep);
     let mut armed = false;
     let mut answers = 0_u32;
+    let mut silence = Silence::begin(0, Instant::now());
     loop {
         let count = |bytes: usize| {
             inner.received.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -88,12 +94,49 @@ async fn run_reads(inner: &Inner, mut socket: OwnedReadHalf, mut receiver: Recei
                 Ok(again) => armed = again,
                 Err(reason) => return reason,
             }
+            if armed && silence.is_due(inner.received.load(Ordering::Relaxed), now) {
+                probe(inner);
+            }
             sleep.as_mut().reset(now + SWEEP_PERIOD);
         } else if !armed && inner.pending.sweep_is_armed() {
             armed = true;
+            silence = Silence::begin(inner.received.load(Ordering::Relaxed), now);
             sleep.as_mut().reset(now + SWEEP_PERIOD);
         }
     }
+}
+
+/// Since when nothing was received.
+struct Silence {
+    received: u64,
+    since: Instant,
+}
+
+impl Silence {
+    fn begin(received: u64, now: Instant) -> Self {
+        Self {
+            received,
+            since: now,
+        }
+    }
+
+    /// Whether it has lasted so long that it is time to ask; then it begins anew.
+    fn is_due(&mut self, received: u64, now: Instant) -> bool {
+        let due = received == self.received && now >= self.since + PROBE_AFTER;
+        if due || received != self.received {
+            *self = Self::begin(received, now);
+        }
+        due
+    }
+}
+
+/// Asks something that any broker answers at once. Its deadline does the rest.
+fn probe(inner: &Inner) {
+    let nothing = MetadataRequest {
+        topics: Some(Vec::new()),
+    };
+    // Turned away only by a connection that is ending anyway.
+    let _ = inner.submit(&nothing, PROBE_AFTER, Box::new(|_| {}));
 }
 
 /// Completes the request that the frame answers.

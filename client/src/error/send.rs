@@ -97,6 +97,14 @@ pub enum SendError {
         /// Why.
         source: RequestError,
     },
+    /// The cluster gave the producer no id, without which it cannot be idempotent.
+    #[error("{topic}: no producer id: {source}")]
+    NoProducerId {
+        /// The topic.
+        topic: TopicName,
+        /// Why.
+        source: RequestError,
+    },
     /// The delivery timeout passed.
     #[error("{topic}/{partition}: not delivered within {} ms in {attempts} attempts{}",
         after.as_millis(), last.as_ref().map(|e| format!("; last: {e}")).unwrap_or_default())]
@@ -148,7 +156,9 @@ impl SendError {
             | Self::Overtaken { .. } => true,
             Self::Doubtful { error } => error.is_retriable(),
             Self::Refused { code, .. } => code.is_retriable(),
-            Self::Request { source, .. } | Self::Metadata { source, .. } => source.is_retriable(),
+            Self::Request { source, .. }
+            | Self::Metadata { source, .. }
+            | Self::NoProducerId { source, .. } => source.is_retriable(),
             Self::InvalidTopic(_)
             | Self::UnknownTopic { .. }
             | Self::UnknownPartition { .. }
@@ -169,7 +179,8 @@ impl SendError {
             } => *may_have_committed,
             Self::Doubtful { .. } => true,
             Self::Overtaken { cause, .. } => cause.may_have_committed(),
-            Self::Refused { code, .. } => leaves_doubt(*code),
+            // Also where leadership was lost while the records waited to be replicated.
+            Self::Refused { code, .. } => leaves_doubt(*code) || *code == ErrorCode::NotLeader,
             Self::Request { source, .. } => source.may_have_committed(),
             Self::InvalidTopic(_)
             | Self::UnknownTopic { .. }
@@ -178,6 +189,7 @@ impl SendError {
             | Self::BufferFull { .. }
             | Self::MetadataPending { .. }
             | Self::Closed
+            | Self::NoProducerId { .. }
             | Self::Metadata { .. } => false,
         }
     }
@@ -195,7 +207,9 @@ impl SendError {
             Self::Closed => "ProducerClosed",
             Self::Abandoned { .. } => "Abandoned",
             Self::Refused { code, .. } => code.name(),
-            Self::Request { source, .. } | Self::Metadata { source, .. } => source.code(),
+            Self::Request { source, .. }
+            | Self::Metadata { source, .. }
+            | Self::NoProducerId { source, .. } => source.code(),
             Self::DeliveryTimedOut { .. } => "DeliveryTimedOut",
             Self::Overtaken { .. } => "Overtaken",
             Self::Doubtful { error } => error.code(),
@@ -207,7 +221,9 @@ impl SendError {
     pub fn broker_code(&self) -> Option<ErrorCode> {
         match self {
             Self::Refused { code, .. } => Some(*code),
-            Self::Request { source, .. } | Self::Metadata { source, .. } => source.broker_code(),
+            Self::Request { source, .. }
+            | Self::Metadata { source, .. }
+            | Self::NoProducerId { source, .. } => source.broker_code(),
             Self::Overtaken { cause: error, .. } | Self::Doubtful { error } => error.broker_code(),
             Self::DeliveryTimedOut { last, .. } => last.as_ref().and_then(|e| e.broker_code()),
             _ => None,

@@ -17,7 +17,8 @@ pub struct Ack {
     pub topic: TopicName,
     /// The partition.
     pub partition: PartitionId,
-    /// Its offset; `None` with `Acks::None`, where the broker does not answer.
+    /// Its offset; `None` with `Acks::None`, where the broker does not answer, and where the broker
+    /// has the record from an earlier attempt and does not know any more where.
     pub offset: Option<Offset>,
     /// Its timestamp.
     pub timestamp: Timestamp,
@@ -204,7 +205,7 @@ pub struct BatchAck {
 pub struct AckRange {
     /// The partition.
     pub partition: PartitionId,
-    /// Offset of the first; `None` with `Acks::None`, where the broker does not answer.
+    /// Offset of the first; `None` as in [`Ack::offset`].
     pub first_offset: Option<Offset>,
     /// How many.
     pub records: u32,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use highwater_protocol::batch_builder::BatchBuilder;
 use highwater_protocol::compression::Compression;
 use highwater_protocol::ids::{PartitionId, Timestamp, TopicName};
-use highwater_protocol::record_batch::BATCH_HEADER_BYTES;
+use highwater_protocol::record_batch::{BATCH_HEADER_BYTES, ProducerStamp};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -64,12 +64,16 @@ impl OpenBatch {
     }
 
     /// Finishes it: compression and checksum happen here.
-    pub(super) fn close(mut self, sequence: u64) -> Batch {
+    pub(super) fn close(mut self, number: u64, stamp: Option<ProducerStamp>) -> Batch {
         let records = self.builder.count();
+        self.builder.set_producer(stamp);
         let bytes = self.builder.build();
         Batch {
-            sequence,
+            number,
             records,
+            stamp,
+            numbered: false,
+            first: false,
             bytes,
             builder: self.builder,
             ticket: self.ticket,
@@ -87,8 +91,14 @@ impl OpenBatch {
 #[derive(Debug)]
 pub(super) struct Batch {
     /// Its place among the batches of its partition.
-    pub(super) sequence: u64,
+    pub(super) number: u64,
     pub(super) records: u32,
+    /// The producer that its bytes name.
+    pub(super) stamp: Option<ProducerStamp>,
+    /// Whether it was sent under that name, which it keeps then.
+    pub(super) numbered: bool,
+    /// Whether everything in front of it was resolved when it was last sent.
+    pub(super) first: bool,
     pub(super) bytes: Bytes,
     /// Made the bytes and gets their memory back.
     pub(super) builder: BatchBuilder,

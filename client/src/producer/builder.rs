@@ -25,6 +25,7 @@ pub struct ProducerBuilder {
     pub(super) compression_level: Option<i32>,
     pub(super) buffer_bytes: usize,
     pub(super) delivery_timeout: Duration,
+    pub(super) idempotent: bool,
     pub(super) retry_in_doubt: bool,
     pub(super) max_in_flight: usize,
     pub(super) partitioner: Arc<dyn Partitioner>,
@@ -44,6 +45,7 @@ impl ProducerBuilder {
             compression_level: None,
             buffer_bytes: 32 << 20,
             delivery_timeout: Duration::from_secs(120),
+            idempotent: true,
             retry_in_doubt: true,
             max_in_flight: 5,
             partitioner: Arc::new(KeyHashPartitioner),
@@ -105,19 +107,29 @@ impl ProducerBuilder {
         self
     }
 
+    /// Whether the brokers append every record once and in order however often it is sent: batches
+    /// carry a producer id from the cluster and numbers. With [`Acks::None`], where nothing is
+    /// retried, there is no such thing. A cluster without producer ids makes an idempotent producer
+    /// fail; it never goes on without. Default: yes.
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+
     /// Whether to try again when the outcome of an attempt is unknown, as after a lost connection.
-    /// Yes may store records twice; no reports the error, whose `may_have_committed` is true, and
-    /// leaves it to the caller to find out, while records that were enqueued later go on. Default:
-    /// yes.
+    /// Without [`Self::idempotent`], yes may store records twice. No reports the error, whose
+    /// `may_have_committed` is true, and leaves it to the caller to find out, while records that
+    /// were enqueued later go on. Default: yes.
     pub fn retry_in_doubt(mut self, retry: bool) -> Self {
         self.retry_in_doubt = retry;
         self
     }
 
-    /// Most requests in flight to one broker. With more than one, a batch that the broker refuses
-    /// for the moment while it takes a later one that was already on its way fails with
-    /// [`SendError::Overtaken`](crate::SendError::Overtaken) instead of landing out of order; with
-    /// one that cannot happen, but the connection idles while it waits. Default: 5.
+    /// Most requests in flight to one broker. An idempotent producer has at most 5 batches of each
+    /// partition in flight all the same. Without [`Self::idempotent`] and with more than one, a batch
+    /// that the broker refuses for the moment while it takes a later one that was already on its way
+    /// fails with [`SendError::Overtaken`](crate::SendError::Overtaken) instead of landing out of
+    /// order; with one that cannot happen, but the connection idles while it waits. Default: 5.
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests.max(1);
         self

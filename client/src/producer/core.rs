@@ -14,6 +14,7 @@ use super::ack::PendingAck;
 use super::batch::Builders;
 use super::builder::ProducerBuilder;
 use super::dispatch::Lane;
+use super::identity::{self, IdentityCell};
 use super::partitioner::Partitioner;
 use super::queue::{Finished, QueueOptions, Readiness};
 use super::record::RecordSlices;
@@ -56,6 +57,7 @@ pub(super) struct ProducerCore {
     pub(super) topics: RwLock<HashMap<TopicName, Arc<ProducerTopic>>>,
     pub(super) lanes: Mutex<HashMap<NodeId, Arc<Lane>>>,
     pub(super) upkeep: Upkeep,
+    pub(super) identity: IdentityCell,
     /// Counts flushes under way: while there are any, nothing lingers.
     pub(super) hurry: AtomicUsize,
     pub(super) closed: AtomicBool,
@@ -77,6 +79,8 @@ impl ProducerCore {
             },
             linger: builder.linger,
             delivery_timeout: builder.delivery_timeout,
+            // Without answers there is nothing to try again.
+            idempotent: builder.idempotent && builder.acks != Acks::None,
             retry_in_doubt: builder.retry_in_doubt,
             backoff: builder.backoff,
         };
@@ -96,6 +100,7 @@ impl ProducerCore {
             topics: RwLock::default(),
             lanes: Mutex::default(),
             upkeep: Upkeep::default(),
+            identity: IdentityCell::default(),
             hurry: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             buffer: Semaphore::new(builder.buffer_bytes),
@@ -121,11 +126,18 @@ impl ProducerCore {
     }
 
     /// The topic, from metadata if it is new to this producer.
-    pub(super) async fn topic(&self, name: &str) -> Result<Arc<ProducerTopic>, SendError> {
+    pub(super) async fn topic(
+        self: &Arc<Self>,
+        name: &str,
+    ) -> Result<Arc<ProducerTopic>, SendError> {
         if let Some(topic) = self.known_topic(name) {
             return Ok(topic);
         }
         let name = TopicName::new(name)?;
+        if self.options.idempotent {
+            // While the topic is looked up: the first batch needs it.
+            identity::ask(self);
+        }
         let found = self
             .client
             .topic(&name)
@@ -138,7 +150,7 @@ impl ProducerCore {
         let mut topics = self.topics.write();
         let topic = topics
             .entry(name.clone())
-            .or_insert_with(|| Arc::new(ProducerTopic::new(name.clone())));
+            .or_insert_with(|| Arc::new(ProducerTopic::new(name.clone(), self.options.idempotent)));
         topic.set_count(partitions);
         Arc::clone(topic)
     }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::core::ProducerCore;
-use super::queue::{Attempt, Readiness};
+use super::queue::{Attempt, PartitionQueue, Readiness};
 use super::topic::Partition;
 use super::upkeep;
 use crate::connection::{Answer, Connection};
@@ -52,7 +52,7 @@ struct Carried {
     topic_id: TopicId,
     /// Of the metadata that the request was addressed by.
     generation: u64,
-    sequence: u64,
+    number: u64,
 }
 
 /// A request under construction.
@@ -181,17 +181,28 @@ impl ProducerCore {
                 self.upkeep.trouble(&partition);
                 continue;
             };
-            let (expired, sent, readiness) = {
+            let (expired, sent, readiness, nameless) = {
                 let mut queue = partition.queue.lock();
                 queue.scheduled = false;
+                if queue.lacks_identity() && !self.identify(&mut queue) {
+                    drop(queue);
+                    self.upkeep.trouble(&partition);
+                    continue;
+                }
                 let expired = queue.expire(Instant::now(), &self.options);
-                let sent = queue.take(connection.id(), &self.options, self.hurries());
+                let sent = queue.take(connection.id(), topic_id, &self.options, self.hurries());
                 let readiness = queue.readiness(&self.options, self.hurries());
                 // Only more batches behind this one; what could not be taken waits for an answer.
                 queue.scheduled = sent.is_some() && readiness == Readiness::Now;
-                (expired, sent, readiness)
+                // Its last epoch may have been used up just now.
+                let nameless = queue.lacks_identity();
+                (expired, sent, readiness, nameless)
             };
             self.finish(&partition, expired);
+            if nameless {
+                self.upkeep.trouble(&partition);
+                continue;
+            }
             match readiness {
                 Readiness::Now if sent.is_some() => again.push(Arc::clone(&partition)),
                 Readiness::At(due) => self.upkeep.linger(&partition, due),
@@ -221,16 +232,25 @@ impl ProducerCore {
                     partitions: vec![entry],
                 }),
             }
-            let sequence = sent.sequence;
+            let number = sent.number;
             load.carried.push(Carried {
                 partition,
                 topic_id,
                 generation,
-                sequence,
+                number,
             });
         }
         lane.state.lock().waiting.extend(again);
         load
+    }
+
+    /// Gives a partition the producer id, if there is one that it can use.
+    pub(super) fn identify(&self, queue: &mut PartitionQueue) -> bool {
+        let identity = self.identity.current(queue.used_up_identity());
+        if let Some(identity) = identity {
+            queue.adopt(identity);
+        }
+        identity.is_some()
     }
 
     fn submit(self: &Arc<Self>, lane: &Arc<Lane>, connection: &Connection, load: Load) {
@@ -327,6 +347,17 @@ impl ProducerCore {
                 .clone()
                 .unwrap_or_else(|| code.name().to_owned()),
         };
+        match code {
+            // It is there; only where is forgotten.
+            ErrorCode::DuplicateSequence => return Attempt::Appended(None),
+            ErrorCode::OutOfOrderSequence if self.options.idempotent => {
+                return Attempt::OutOfOrder(error);
+            }
+            ErrorCode::InvalidProducerEpoch if self.options.idempotent => {
+                return Attempt::Fenced(error);
+            }
+            _ => {}
+        }
         match code.remedy() {
             Remedy::BackOff => Attempt::Returned {
                 error,
@@ -364,7 +395,7 @@ impl ProducerCore {
     fn settle(self: &Arc<Self>, item: &Carried, attempt: Attempt) -> Option<Arc<Lane>> {
         let (finished, readiness) = {
             let mut queue = item.partition.queue.lock();
-            let finished = queue.on_attempt(item.sequence, attempt, &self.options);
+            let finished = queue.on_attempt(item.number, attempt, &self.options);
             (finished, queue.readiness(&self.options, self.hurries()))
         };
         self.finish(&item.partition, finished);

@@ -10,9 +10,17 @@
 //! **Order.** Batches are sent in the order in which they were filled, several at a time, all on one
 //! connection; the broker appends what comes on one connection in order. When one comes back, no
 //! later one is sent until everything in flight is resolved; then those that came back go again, in
-//! their order. One that was refused although a later one was appended, or may have been, is not
+//! their order.
+//!
+//! An idempotent producer numbers its batches ([`super::sequences`]). The broker appends a batch only
+//! behind the one before it, and once, whatever comes on which connection, however often: so a batch
+//! whose outcome is unknown is sent again, and those that were refused because it was missing are
+//! too. Until the broker has acknowledged something, one batch is in flight: a broker that does not
+//! know the producer takes any number, also one behind a batch that it refused.
+//!
+//! Without numbers, one that was refused although a later one was appended, or may have been, is not
 //! tried again, because it would land behind it: it fails with `Overtaken`. With one request in
-//! flight that cannot happen. What remains: a refusal whose answer is lost together with the
+//! flight that cannot happen. What remains then: a refusal whose answer is lost together with the
 //! connection looks like an append, and its retry may land behind a later batch.
 
 use std::collections::VecDeque;
@@ -20,12 +28,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use highwater_protocol::ids::{Offset, PartitionId, Timestamp, TopicName};
+use highwater_protocol::error_code::ErrorCode;
+use highwater_protocol::ids::{Offset, PartitionId, ProducerId, Timestamp, TopicId, TopicName};
 use tokio::time::Instant;
 
 use super::ack::{BatchState, Outcome, Segment};
 use super::batch::{Batch, BatchLimits, Builders, OpenBatch, SMALL_BATCH_BYTES};
 use super::record::RecordSlices;
+use super::sequences::{Identity, Sequences};
 use crate::error::SendError;
 use crate::retry::Backoff;
 
@@ -35,6 +45,8 @@ pub(super) struct QueueOptions {
     pub(super) limits: BatchLimits,
     pub(super) linger: Duration,
     pub(super) delivery_timeout: Duration,
+    /// Whether batches are numbered, so that the broker appends each once.
+    pub(super) idempotent: bool,
     /// Whether to try again what may be appended already.
     pub(super) retry_in_doubt: bool,
     pub(super) backoff: Backoff,
@@ -64,6 +76,10 @@ pub(super) enum Attempt {
         error: SendError,
         needs_newer: Option<u64>,
     },
+    /// It was refused because the one before it is missing.
+    OutOfOrder(SendError),
+    /// It was refused because its producer is replaced by a newer one.
+    Fenced(SendError),
     /// It failed for good.
     Failed(SendError),
 }
@@ -74,7 +90,7 @@ pub(super) type Finished = (Batch, Outcome);
 /// A batch to send.
 #[derive(Debug)]
 pub(super) struct Sent {
-    pub(super) sequence: u64,
+    pub(super) number: u64,
     pub(super) bytes: Bytes,
     pub(super) deadline: Instant,
 }
@@ -104,9 +120,11 @@ pub(super) struct PartitionQueue {
     ready: VecDeque<Batch>,
     in_flight: VecDeque<Batch>,
     returned: Vec<Batch>,
-    next_sequence: u64,
+    next_number: u64,
     /// The latest batch that was appended, or may have been and is not tried again.
     appended: Option<u64>,
+    /// The numbers of an idempotent producer.
+    sequences: Option<Sequences>,
     /// The connection that carries what is in flight.
     connection: u64,
     hold_until: Option<Instant>,
@@ -125,15 +143,16 @@ pub(super) struct PartitionQueue {
 }
 
 impl PartitionQueue {
-    pub(super) fn new(topic: TopicName, partition: PartitionId) -> Self {
+    pub(super) fn new(topic: TopicName, partition: PartitionId, idempotent: bool) -> Self {
         Self {
+            sequences: idempotent.then(Sequences::default),
             topic,
             partition,
             open: None,
             ready: VecDeque::new(),
             in_flight: VecDeque::new(),
             returned: Vec::new(),
-            next_sequence: 0,
+            next_number: 0,
             appended: None,
             connection: 0,
             hold_until: None,
@@ -252,8 +271,10 @@ impl PartitionQueue {
 
     fn close_open(&mut self) {
         if let Some(open) = self.open.take() {
-            let batch = open.close(self.next_sequence);
-            self.next_sequence += 1;
+            let sequences = self.sequences.as_ref();
+            let stamp = sequences.and_then(|sequences| sequences.plan(self.ready.back()));
+            let batch = open.close(self.next_number, stamp);
+            self.next_number += 1;
             self.large = batch.charged > SMALL_BATCH_BYTES;
             self.ready.push_back(batch);
         }
@@ -268,6 +289,9 @@ impl PartitionQueue {
         }
         if self.hold_until.is_some() {
             return Readiness::Blocked;
+        }
+        if !self.in_flight.is_empty() && self.must_wait_for_answers() {
+            return Readiness::Later;
         }
         if !self.ready.is_empty() {
             return Readiness::Now;
@@ -301,10 +325,67 @@ impl PartitionQueue {
         }
     }
 
-    /// The next batch to send on the connection, if it may go.
+    /// Whether the sequence forbids to send more before what is in flight is resolved.
+    fn must_wait_for_answers(&self) -> bool {
+        let (Some(sequences), Some(oldest)) = (&self.sequences, self.in_flight.front()) else {
+            return false;
+        };
+        let next = self.ready.front();
+        let goes_again = next.is_some_and(|batch| batch.numbered);
+        if sequences.are_broken() && !goes_again {
+            return true;
+        }
+        // Also those in between that are resolved count: with more behind it, the broker would not
+        // know any more where the oldest is, should that be sent again.
+        let number = next.map_or(self.next_number, |batch| batch.number);
+        number - oldest.number >= sequences.in_flight_max()
+    }
+
+    /// Whether nothing can be sent for want of a producer id.
+    pub(super) fn lacks_identity(&self) -> bool {
+        let sequences = self.sequences.as_ref();
+        sequences.is_some_and(Sequences::lack_identity)
+    }
+
+    /// The producer id that this partition cannot use any more.
+    pub(super) fn used_up_identity(&self) -> Option<ProducerId> {
+        self.sequences.as_ref()?.used_up()
+    }
+
+    /// Sends under this identity from now on.
+    pub(super) fn adopt(&mut self, identity: Identity) {
+        if let Some(sequences) = &mut self.sequences {
+            sequences.adopt(identity);
+        }
+    }
+
+    /// Prepares to number the next batch for this log; `false` if that is not possible now.
+    fn prepare_numbers(&mut self, topic_id: TopicId) -> bool {
+        let Some(sequences) = &mut self.sequences else {
+            return true;
+        };
+        if !self.in_flight.is_empty() {
+            // Another log only after every answer about the old one.
+            return sequences.are_about(topic_id);
+        }
+        if sequences.follow(topic_id) {
+            for batch in &mut self.ready {
+                batch.numbered = false;
+            }
+        }
+        let goes_again = self.ready.front().is_some_and(|batch| batch.numbered);
+        if sequences.are_broken() && !goes_again {
+            // Whatever has numbers is resolved: what made the hole was given up.
+            sequences.restart();
+        }
+        !sequences.lack_identity()
+    }
+
+    /// The next batch to send to this log on the connection, if it may go.
     pub(super) fn take(
         &mut self,
         connection: u64,
+        topic_id: TopicId,
         options: &QueueOptions,
         hurry: bool,
     ) -> Option<Sent> {
@@ -315,16 +396,23 @@ impl PartitionQueue {
             // Only one connection keeps the order: its answers, or its end, come first.
             return None;
         }
+        if !self.prepare_numbers(topic_id) {
+            return None;
+        }
         if self.ready.is_empty() {
             self.close_open();
         }
         let mut batch = self.ready.pop_front()?;
+        if let Some(sequences) = &mut self.sequences {
+            sequences.number(&mut batch);
+        }
+        batch.first = self.in_flight.is_empty();
         self.connection = connection;
         self.last_sent = Some(Instant::now());
         batch.attempts += 1;
         batch.ticket.sent = true;
         let sent = Sent {
-            sequence: batch.sequence,
+            number: batch.number,
             bytes: batch.bytes.clone(),
             deadline: batch.opened_at + options.delivery_timeout,
         };
@@ -335,12 +423,12 @@ impl PartitionQueue {
     /// Takes in what an attempt came to. Returns the batches that are done now.
     pub(super) fn on_attempt(
         &mut self,
-        sequence: u64,
+        number: u64,
         attempt: Attempt,
         options: &QueueOptions,
     ) -> Vec<Finished> {
         // Gone already when the producer was closed meanwhile.
-        let Some(at) = self.in_flight.iter().position(|b| b.sequence == sequence) else {
+        let Some(at) = self.in_flight.iter().position(|b| b.number == number) else {
             return Vec::new();
         };
         let Some(mut batch) = self.in_flight.remove(at) else {
@@ -349,26 +437,47 @@ impl PartitionQueue {
         let mut finished = Vec::new();
         match attempt {
             Attempt::Appended(offset) => {
+                if let Some(sequences) = &mut self.sequences {
+                    sequences.appended(number, Instant::now());
+                }
                 self.finish(batch, Ok(offset), &mut finished);
-                self.passed(sequence, &mut finished);
+                self.passed(number, &mut finished);
             }
             Attempt::Failed(error) => self.finish(batch, Err(error), &mut finished),
             Attempt::Returned { error, .. }
                 if error.may_have_committed() && !options.retry_in_doubt =>
             {
                 self.finish(batch, Err(error), &mut finished);
-                self.passed(sequence, &mut finished);
+                self.passed(number, &mut finished);
             }
             Attempt::Returned { error, needs_newer } => {
-                batch.in_doubt = error.may_have_committed();
-                batch.may_be_appended |= batch.in_doubt;
+                let doubt = error.may_have_committed();
+                batch.may_be_appended |= doubt;
+                // A broker that has lost a leadership has mostly appended nothing.
+                batch.in_doubt = doubt && error.broker_code() != Some(ErrorCode::NotLeader);
                 batch.last_error = Some(error);
                 self.needs_newer = self.needs_newer.max(needs_newer);
-                if self.appended > Some(sequence) {
+                if self.sequences.is_none() && self.appended > Some(number) {
                     self.overtaken(batch, &mut finished);
                 } else {
                     self.returned.push(batch);
                 }
+            }
+            Attempt::OutOfOrder(error) => {
+                batch.in_doubt = false;
+                batch.last_error = Some(error);
+                if let Some(sequences) = &mut self.sequences
+                    && batch.first
+                {
+                    sequences.refuse();
+                }
+                self.returned.push(batch);
+            }
+            Attempt::Fenced(error) => {
+                if let Some(sequences) = &mut self.sequences {
+                    sequences.fence();
+                }
+                self.finish(batch, Err(error), &mut finished);
             }
         }
         self.line_up_returned(options, &mut finished);
@@ -376,10 +485,14 @@ impl PartitionQueue {
     }
 
     /// A batch is, or may be, in the log for good: those before it that came back are too late.
-    fn passed(&mut self, sequence: u64, finished: &mut Vec<Finished>) {
-        self.appended = self.appended.max(Some(sequence));
+    fn passed(&mut self, number: u64, finished: &mut Vec<Finished>) {
+        self.appended = self.appended.max(Some(number));
+        if self.sequences.is_some() {
+            // Those before it are there too: trying again tells where.
+            return;
+        }
         let (overtaken, waiting): (Vec<Batch>, Vec<Batch>) =
-            self.returned.drain(..).partition(|b| b.sequence < sequence);
+            self.returned.drain(..).partition(|b| b.number < number);
         self.returned = waiting;
         for batch in overtaken {
             self.overtaken(batch, finished);
@@ -388,10 +501,56 @@ impl PartitionQueue {
 
     /// Once nothing is in flight any more, what came back goes to the front again.
     fn line_up_returned(&mut self, options: &QueueOptions, finished: &mut Vec<Finished>) {
-        if self.returned.is_empty() || !self.in_flight.is_empty() {
+        if !self.in_flight.is_empty() {
             return;
         }
-        self.returned.sort_unstable_by_key(|batch| batch.sequence);
+        if !self.returned.is_empty() {
+            self.return_to_front(options, finished);
+        }
+        if self.sequences.as_ref().is_some_and(Sequences::are_refused) {
+            self.restart_numbers(finished);
+        }
+        if !self.has_waiting() {
+            self.release();
+        }
+    }
+
+    fn return_to_front(&mut self, options: &QueueOptions, finished: &mut Vec<Finished>) {
+        self.returned.sort_unstable_by_key(|batch| batch.number);
+        if self.sequences.is_none() {
+            self.drop_overtaken(finished);
+        }
+        let attempts = self.returned.first().map_or(1, |batch| batch.attempts);
+        for batch in self.returned.drain(..).rev() {
+            self.ready.push_front(batch);
+        }
+        self.hold_until = Some(Instant::now() + options.backoff.wait(attempts));
+    }
+
+    /// The broker lacks what comes before the first batch: what came back gets new numbers.
+    fn restart_numbers(&mut self, finished: &mut Vec<Finished>) {
+        let doubt = self.sequences.as_ref().is_some_and(Sequences::have_doubt);
+        for mut batch in std::mem::take(&mut self.ready) {
+            if batch.numbered && self.appended > Some(batch.number) {
+                self.overtaken(batch, finished);
+            } else if batch.numbered && batch.may_be_appended && doubt {
+                // Requests that were taken for lost may still be under way: the one that was given
+                // up, and behind it this one. Under new numbers it would be there twice.
+                let error = self.cause(&batch);
+                self.finish(batch, Err(error), finished);
+            } else {
+                batch.numbered = false;
+                self.ready.push_back(batch);
+            }
+        }
+        if let Some(sequences) = &mut self.sequences {
+            sequences.restart();
+        }
+    }
+
+    /// Gives up what came back and must not go again, because what is or may be in the log lies
+    /// behind it.
+    fn drop_overtaken(&mut self, finished: &mut Vec<Finished>) {
         // One that surely was not appended must not land behind one that perhaps was.
         let doubtful = self
             .returned
@@ -406,20 +565,10 @@ impl PartitionQueue {
         for batch in overtaken {
             self.overtaken(batch, finished);
         }
-        let attempts = self.returned.first().map_or(1, |batch| batch.attempts);
-        for batch in self.returned.drain(..).rev() {
-            self.ready.push_front(batch);
-        }
-        self.hold_until = Some(Instant::now() + options.backoff.wait(attempts));
     }
 
     fn overtaken(&mut self, batch: Batch, finished: &mut Vec<Finished>) {
-        let cause = Box::new(
-            batch
-                .last_error
-                .clone()
-                .unwrap_or_else(|| self.abandoned(&batch)),
-        );
+        let cause = Box::new(self.cause(&batch));
         let (topic, partition) = (self.topic.clone(), self.partition);
         self.finish(
             batch,
@@ -432,6 +581,12 @@ impl PartitionQueue {
         );
     }
 
+    /// What its last attempt met.
+    fn cause(&self, batch: &Batch) -> SendError {
+        let last = batch.last_error.clone();
+        last.unwrap_or_else(|| self.abandoned(batch))
+    }
+
     fn abandoned(&self, batch: &Batch) -> SendError {
         SendError::Abandoned {
             topic: self.topic.clone(),
@@ -442,6 +597,13 @@ impl PartitionQueue {
 
     fn finish(&mut self, batch: Batch, mut outcome: Outcome, finished: &mut Vec<Finished>) {
         self.charged -= batch.charged;
+        if let Err(error) = &outcome
+            && batch.numbered
+            && let Some(sequences) = &mut self.sequences
+        {
+            let doubtful = batch.may_be_appended || error.may_have_committed();
+            sequences.gave_up(batch.number, doubtful);
+        }
         if let Err(error) = &outcome
             && batch.may_be_appended
             && !error.may_have_committed()
@@ -556,7 +718,7 @@ impl PartitionQueue {
         }
         batches.append(&mut self.returned);
         batches.extend(self.ready.drain(..));
-        batches.sort_unstable_by_key(|batch| batch.sequence);
+        batches.sort_unstable_by_key(|batch| batch.number);
         let mut finished = Vec::new();
         for batch in batches {
             let error = self.abandoned(&batch);
@@ -581,3 +743,7 @@ impl PartitionQueue {
 #[cfg(test)]
 #[path = "queue_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "idempotence_tests.rs"]
+mod idempotence_tests;

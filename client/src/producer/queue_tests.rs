@@ -1,5 +1,4 @@
 use highwater_protocol::compression::Compression;
-use highwater_protocol::error_code::ErrorCode;
 
 use super::*;
 
@@ -11,6 +10,7 @@ fn options() -> QueueOptions {
         },
         linger: Duration::ZERO,
         delivery_timeout: Duration::from_secs(60),
+        idempotent: false,
         retry_in_doubt: true,
         backoff: Backoff::default(),
     }
@@ -26,7 +26,7 @@ impl Bench {
     /// A queue of so many batches of one record each, of which the first `sent` are in flight.
     fn new(batches: u64, sent: u64) -> Self {
         let topic = TopicName::new("t").unwrap();
-        let queue = PartitionQueue::new(topic, PartitionId::new(0));
+        let queue = PartitionQueue::new(topic, PartitionId::new(0), false);
         let builders = Builders::new(Compression::None, None, 10_000, 8);
         let mut bench = Self {
             queue,
@@ -36,8 +36,8 @@ impl Bench {
         for _ in 0..batches {
             bench.push();
         }
-        for sequence in 0..sent {
-            assert_eq!(bench.take(), Some(sequence));
+        for number in 0..sent {
+            assert_eq!(bench.take(), Some(number));
         }
         bench
     }
@@ -63,28 +63,33 @@ impl Bench {
 
     fn take_on(&mut self, connection: u64) -> Option<u64> {
         self.queue
-            .take(connection, &self.options, false)
-            .map(|sent| sent.sequence)
+            .take(
+                connection,
+                TopicId::from_bytes([1; 16]),
+                &self.options,
+                false,
+            )
+            .map(|sent| sent.number)
     }
 
-    fn answer(&mut self, sequence: u64, attempt: Attempt) -> Vec<(u64, Outcome)> {
-        let finished = self.queue.on_attempt(sequence, attempt, &self.options);
+    fn answer(&mut self, number: u64, attempt: Attempt) -> Vec<(u64, Outcome)> {
+        let finished = self.queue.on_attempt(number, attempt, &self.options);
         finished
             .into_iter()
-            .map(|(batch, outcome)| (batch.sequence, outcome))
+            .map(|(batch, outcome)| (batch.number, outcome))
             .collect()
     }
 
-    fn appended(&mut self, sequence: u64) -> Vec<(u64, Outcome)> {
-        self.answer(sequence, Attempt::Appended(Some(Offset::new(sequence))))
+    fn appended(&mut self, number: u64) -> Vec<(u64, Outcome)> {
+        self.answer(number, Attempt::Appended(Some(Offset::new(number))))
     }
 
-    fn refused(&mut self, sequence: u64) -> Vec<(u64, Outcome)> {
-        self.answer(sequence, returned(ErrorCode::Busy))
+    fn refused(&mut self, number: u64) -> Vec<(u64, Outcome)> {
+        self.answer(number, returned(ErrorCode::Busy))
     }
 
-    fn in_doubt(&mut self, sequence: u64) -> Vec<(u64, Outcome)> {
-        self.answer(sequence, returned(ErrorCode::RequestTimedOut))
+    fn in_doubt(&mut self, number: u64) -> Vec<(u64, Outcome)> {
+        self.answer(number, returned(ErrorCode::RequestTimedOut))
     }
 
     fn retry(&mut self) -> Vec<u64> {
@@ -110,8 +115,8 @@ fn returned(code: ErrorCode) -> Attempt {
     }
 }
 
-fn sequences(finished: &[(u64, Outcome)]) -> Vec<u64> {
-    finished.iter().map(|(sequence, _)| *sequence).collect()
+fn numbers(finished: &[(u64, Outcome)]) -> Vec<u64> {
+    finished.iter().map(|(number, _)| *number).collect()
 }
 
 #[test]
@@ -119,7 +124,7 @@ fn nothing_more_is_sent_once_a_batch_came_back() {
     let mut bench = Bench::new(6, 3);
     assert!(bench.refused(1).is_empty());
     assert_eq!(bench.take(), None, "two are still in flight");
-    assert_eq!(sequences(&bench.appended(0)), [0]);
+    assert_eq!(numbers(&bench.appended(0)), [0]);
     assert!(bench.refused(2).is_empty());
     assert_eq!(
         bench.retry(),
@@ -133,7 +138,7 @@ fn a_refused_batch_behind_which_one_was_appended_is_overtaken() {
     let mut bench = Bench::new(3, 3);
     bench.refused(0);
     let finished = bench.appended(1);
-    assert_eq!(sequences(&finished), [1, 0]);
+    assert_eq!(numbers(&finished), [1, 0]);
     assert!(matches!(finished[1].1, Err(SendError::Overtaken { .. })));
     bench.refused(2);
     assert_eq!(bench.retry(), [2]);
@@ -162,7 +167,7 @@ fn one_that_may_have_been_appended_overtakes_too() {
     bench.in_doubt(2);
     let finished = bench.refused(3);
     assert_eq!(
-        sequences(&finished),
+        numbers(&finished),
         [1],
         "0 may be there already, 3 lies behind"
     );
@@ -176,7 +181,7 @@ fn without_retries_in_doubt_order_is_kept_all_the_same() {
     bench.refused(0);
     let finished = bench.in_doubt(1);
     assert_eq!(
-        sequences(&finished),
+        numbers(&finished),
         [1, 0],
         "1 may be there, so 0 is too late"
     );
@@ -211,7 +216,7 @@ fn batches_keep_to_one_connection_until_its_answers_are_in() {
 fn an_answer_to_something_unknown_is_ignored() {
     let mut bench = Bench::new(1, 1);
     assert!(bench.appended(7).is_empty());
-    assert_eq!(sequences(&bench.appended(0)), [0]);
+    assert_eq!(numbers(&bench.appended(0)), [0]);
     assert!(bench.appended(0).is_empty(), "twice");
 }
 
@@ -232,7 +237,7 @@ fn only_what_is_not_in_flight_expires() {
             panic!("{outcome:?}");
         };
     }
-    assert_eq!(sequences(&bench.appended(0)), [0]);
+    assert_eq!(numbers(&bench.appended(0)), [0]);
     assert_eq!(bench.queue.charged(), 0);
 }
 

@@ -27,6 +27,7 @@ pub(super) struct Partition {
 #[derive(Debug)]
 pub(super) struct ProducerTopic {
     pub(super) name: TopicName,
+    idempotent: bool,
     partitions: RwLock<Vec<Arc<Partition>>>,
     /// How many of them the topic has now: fewer than before when it was made anew.
     count: AtomicU32,
@@ -35,9 +36,10 @@ pub(super) struct ProducerTopic {
 }
 
 impl ProducerTopic {
-    pub(super) fn new(name: TopicName) -> Self {
+    pub(super) fn new(name: TopicName, idempotent: bool) -> Self {
         Self {
             name,
+            idempotent,
             partitions: RwLock::default(),
             count: AtomicU32::new(0),
             sticky: AtomicU32::new(0),
@@ -50,10 +52,11 @@ impl ProducerTopic {
         let mut partitions = self.partitions.write();
         for id in partitions.len() as u32..count {
             let id = PartitionId::new(id);
+            let queue = PartitionQueue::new(self.name.clone(), id, self.idempotent);
             partitions.push(Arc::new(Partition {
                 topic: self.name.clone(),
                 id,
-                queue: Mutex::new(PartitionQueue::new(self.name.clone(), id)),
+                queue: Mutex::new(queue),
                 room: Notify::new(),
                 unwell: AtomicBool::new(false),
             }));

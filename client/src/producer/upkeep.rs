@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::core::{ProducerCore, lookup_failed};
+use super::identity;
 use super::topic::Partition;
 use crate::error::{RequestError, SendError};
 
@@ -175,8 +176,9 @@ fn send_lingering(core: &Arc<ProducerCore>, now: Instant) -> Option<Instant> {
 
 /// Finds out what a partition needs and has it done.
 fn look_at(core: &Arc<ProducerCore>, partition: &Arc<Partition>, now: Instant) -> Verdict {
-    let (expired, waiting, hold_until, needs_newer, deadline) = {
+    let (expired, waiting, hold_until, needs_newer, deadline, nameless) = {
         let mut queue = partition.queue.lock();
+        let nameless = queue.lacks_identity() && !core.identify(&mut queue);
         let expired = queue.expire(now, &core.options);
         let deadline = queue.next_deadline(&core.options);
         (
@@ -185,6 +187,7 @@ fn look_at(core: &Arc<ProducerCore>, partition: &Arc<Partition>, now: Instant) -
             queue.hold_until(),
             queue.needs_newer(),
             deadline,
+            nameless,
         )
     };
     core.finish(partition, expired);
@@ -207,6 +210,10 @@ fn look_at(core: &Arc<ProducerCore>, partition: &Arc<Partition>, now: Instant) -
     };
     if core.client.brokers.live(node).is_none() {
         connect(core, partition, node);
+        return Verdict::Wait(deadline);
+    }
+    if nameless {
+        identity::ask(core);
         return Verdict::Wait(deadline);
     }
     let mut queue = partition.queue.lock();
@@ -290,6 +297,20 @@ fn fail(core: &ProducerCore, partition: &Partition, error: &SendError) {
     core.finish(partition, finished);
 }
 
+/// Fails what waits for a producer id that the cluster will not give.
+pub(super) fn fail_without_identity(core: &ProducerCore, source: &RequestError) {
+    let troubled = core.upkeep.lists.lock().troubled.clone();
+    for partition in troubled {
+        if partition.queue.lock().lacks_identity() {
+            let error = SendError::NoProducerId {
+                topic: partition.topic.clone(),
+                source: source.clone(),
+            };
+            fail(core, &partition, &error);
+        }
+    }
+}
+
 /// Has the broker connected to, once at a time.
 fn connect(core: &Arc<ProducerCore>, partition: &Arc<Partition>, node: NodeId) {
     if !core.upkeep.lists.lock().connecting.insert(node) {
@@ -299,7 +320,8 @@ fn connect(core: &Arc<ProducerCore>, partition: &Arc<Partition>, node: NodeId) {
     let runtime = core.client.runtime.clone();
     let core = Arc::clone(core);
     runtime.spawn(async move {
-        if let Err(error) = core.client.brokers.connection(node).await {
+        let told = || core.upkeep.wake();
+        if let Err(error) = core.client.connect_or_learn(node, &name, told).await {
             if error.is_retriable() {
                 // The leader may have moved away from a broker that is gone.
                 ask_elsewhere(&core, &name).await;
@@ -315,7 +337,7 @@ fn connect(core: &Arc<ProducerCore>, partition: &Arc<Partition>, node: NodeId) {
 
 /// Refreshes the topic if another broker can be asked.
 async fn ask_elsewhere(core: &Arc<ProducerCore>, name: &TopicName) {
-    if core.client.brokers.any_live().is_some() {
+    if core.client.brokers.has_live() {
         refresh(core, name).await;
     }
 }

@@ -306,6 +306,18 @@ impl ReaderCore {
             }
             ErrorCode::OffsetOutOfRange => {
                 let (start, end) = (result.log_start, result.high_watermark);
+                let partition = &mut state.partitions[asked.index];
+                if asked.from > end
+                    && let Some(behind) = partition.behind_for(asked.from, Instant::now())
+                    && behind < self.options.retry_timeout
+                {
+                    let code = ErrorCode::OffsetNotAvailable;
+                    let message = format!("the leader's end {end} is before {}", asked.from);
+                    let error = self.refused(asked.partition, code, Some(message));
+                    self.on_failure(state, asked, error, None);
+                    return;
+                }
+                partition.forget_end();
                 match self.options.out_of_range {
                     OutOfRange::Beginning => state.restart(asked.index, start),
                     OutOfRange::End => state.restart(asked.index, end),
@@ -346,7 +358,12 @@ impl ReaderCore {
         }
         let core = Arc::clone(self);
         self.client.runtime.spawn(async move {
-            let result = core.client.brokers.connection(node).await;
+            let told = || {
+                core.pump();
+                core.arrived.notify_one();
+            };
+            let connecting = core.client.connect_or_learn(node, &core.topic, told);
+            let result = connecting.await;
             {
                 let mut state = core.state.lock();
                 state.connecting.remove(&node);
@@ -365,7 +382,7 @@ impl ReaderCore {
         let now = Instant::now();
         // The leader may have moved; but with no other broker to ask, reconnecting comes first.
         let generation = topic.as_ref().map(|topic| topic.generation);
-        let newer = generation.filter(|_| self.client.brokers.any_live().is_some());
+        let newer = generation.filter(|_| self.client.brokers.has_live());
         for partition in &mut state.partitions {
             let here =
                 matches!(route(topic.as_deref(), partition.id), Route::To(n, _) if n == node);

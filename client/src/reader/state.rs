@@ -57,6 +57,8 @@ pub(super) struct Partition {
     /// Failed attempts in a row, and since when.
     failures: u32,
     failing_since: Option<Instant>,
+    /// Since when the leader's end lies before what an earlier leader has shown.
+    behind_since: Option<Instant>,
 }
 
 impl Partition {
@@ -80,12 +82,29 @@ impl Partition {
         self.fetch_from = at;
         self.position = at;
         self.trouble = None;
+        self.behind_since = None;
+    }
+
+    /// For how long leaders have said that there is nothing yet at an offset that was committed
+    /// already; `None` where it never was, as far as known here. A leader that has just been elected
+    /// learns only bit by bit what is committed: that is no truncation.
+    pub(super) fn behind_for(&mut self, offset: Offset, now: Instant) -> Option<Duration> {
+        if self.high_watermark.is_none_or(|seen| offset > seen) {
+            return None;
+        }
+        Some(now - *self.behind_since.get_or_insert(now))
+    }
+
+    /// What is said of the end from now on counts, also where that goes back.
+    pub(super) fn forget_end(&mut self) {
+        self.high_watermark = None;
     }
 
     pub(super) fn on_success(&mut self, high_watermark: Offset) {
-        self.high_watermark = Some(high_watermark);
+        self.high_watermark = self.high_watermark.max(Some(high_watermark));
         self.failures = 0;
         self.failing_since = None;
+        self.behind_since = None;
     }
 
     /// Plans the next attempt after a failure that may pass.
@@ -153,6 +172,7 @@ impl State {
             trouble: None,
             failures: 0,
             failing_since: None,
+            behind_since: None,
         });
         Self {
             partitions: partitions.collect(),
@@ -181,6 +201,7 @@ impl State {
     ) -> Result<(), (Offset, BatchError)> {
         let partition = &mut self.partitions[index];
         partition.on_success(high_watermark);
+        let high_watermark = partition.high_watermark.unwrap_or(high_watermark);
         let mut damage = None;
         let mut sound = 0;
         for batch in Batches::new(records) {

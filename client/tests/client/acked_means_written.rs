@@ -1,5 +1,5 @@
 //! Whatever happens on the way: a record whose acknowledgement is good is in the log, at the offset
-//! that the acknowledgement names; one that surely failed is not.
+//! that the acknowledgement names, once and in order; one that surely failed is not.
 
 use std::time::Duration;
 
@@ -18,17 +18,20 @@ fn pseudo_random(seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
-async fn torture(seed: u64, partitions: u32, in_flight: usize) {
+/// With an idempotent producer each record is there once; otherwise first copies are in order.
+async fn torture(seed: u64, partitions: u32, in_flight: usize, idempotent: bool) {
     let broker = FakeBroker::start().await;
     broker.topic("t", partitions as usize);
     let mut random = pseudo_random(seed);
-    broker.on_produce(move |_| match random(14) {
+    broker.on_produce(move |_| match random(if idempotent { 16 } else { 14 }) {
         0 => Verdict::AppendAndHangUp,
         1 => Verdict::HangUp,
         2 => Verdict::Refuse(ErrorCode::Busy),
         3 => Verdict::Refuse(ErrorCode::NotLeader),
         4 => Verdict::AppendAndRefuse(ErrorCode::RequestTimedOut),
         5 => Verdict::Refuse(ErrorCode::BatchTooLarge),
+        14 => Verdict::HangUpAndAppendLate(random(6) as usize + 1),
+        15 => Verdict::AppendAndRefuse(ErrorCode::NotLeader),
         _ => Verdict::Append,
     });
     let client = quick(&broker).connect().await.unwrap();
@@ -36,6 +39,7 @@ async fn torture(seed: u64, partitions: u32, in_flight: usize) {
         .producer()
         .batch_records(3)
         .max_in_flight(in_flight)
+        .idempotent(idempotent)
         .delivery_timeout(Duration::from_secs(60))
         .build();
     let mut random = pseudo_random(seed + 1000);
@@ -74,13 +78,14 @@ async fn torture(seed: u64, partitions: u32, in_flight: usize) {
     }
     assert!(good > 200, "seed {seed}: {good}");
     assert_eq!(producer.buffered_bytes(), 0, "seed {seed}");
-    // First copies are in order, whatever was repeated or refused.
     for log in &logs {
         let mut seen = std::collections::HashSet::new();
         let mut last = None;
         for record in log {
             let n: u64 = String::from_utf8_lossy(&record.value).parse().unwrap();
-            if seen.insert(n) {
+            let new = seen.insert(n);
+            assert!(new || !idempotent, "seed {seed}: {n} twice");
+            if new {
                 assert!(last < Some(n), "seed {seed}: {n} behind {last:?}");
                 last = Some(n);
             }
@@ -89,15 +94,29 @@ async fn torture(seed: u64, partitions: u32, in_flight: usize) {
 }
 
 #[tokio::test]
-async fn acknowledged_records_are_there_through_hangups_and_refusals() {
+async fn acknowledged_records_are_there_once_and_in_order() {
     for seed in 0..12 {
-        torture(seed, 1 + (seed as u32 % 3), 1 + (seed as usize % 5)).await;
+        torture(seed, 1 + (seed as u32 % 3), 1 + (seed as usize % 5), true).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn also_with_several_threads() {
     for seed in 100..106 {
-        torture(seed, 2, 5).await;
+        torture(seed, 2, 5, true).await;
+    }
+}
+
+#[tokio::test]
+async fn acknowledged_records_are_there_without_numbers_too() {
+    for seed in 0..12 {
+        torture(seed, 1 + (seed as u32 % 3), 1 + (seed as usize % 5), false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn and_without_numbers_with_several_threads() {
+    for seed in 100..104 {
+        torture(seed, 2, 5, false).await;
     }
 }

@@ -48,9 +48,10 @@ async fn full_batches_do_not_wait_for_answers() {
     let broker = FakeBroker::start().await;
     broker.topic("t", 1);
     let (_held, told) = oneshot::channel();
-    broker.on_first_produces(vec![Verdict::AppendAndHold(told)]);
+    broker.on_first_produces(vec![Verdict::Append, Verdict::AppendAndHold(told)]);
     let client = quick(&broker).connect().await.unwrap();
     let producer = client.producer().batch_records(10).build();
+    soon(producer.send(record(&0))).await.unwrap();
     let _first = producer.enqueue(record(&0)).await.unwrap();
     let pending = producer
         .enqueue_many("t", None, (1..36).map(|_| "x").collect::<Vec<_>>())
@@ -58,7 +59,7 @@ async fn full_batches_do_not_wait_for_answers() {
         .unwrap();
     // 35 more: three full batches go, the rest of five stays behind the held answer.
     eventually("full batches are there", || {
-        broker.records("t", 0).len() == 31
+        broker.records("t", 0).len() == 32
     })
     .await;
     drop(pending);

@@ -12,6 +12,7 @@ mod batching;
 mod cancel_safety;
 mod closing;
 mod connections;
+mod failover;
 mod ordering;
 mod partitioning;
 mod reading;

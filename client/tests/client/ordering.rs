@@ -12,6 +12,12 @@ async fn one_by_one(broker: &FakeBroker) -> Producer {
     client.producer().batch_records(1).build()
 }
 
+/// As [`one_by_one`], without what lets the broker keep the order.
+async fn without_numbers(broker: &FakeBroker) -> Producer {
+    let client = quick(broker).connect().await.unwrap();
+    client.producer().batch_records(1).idempotent(false).build()
+}
+
 async fn enqueue(producer: &Producer, count: usize) -> Vec<PendingAck> {
     let mut acks = Vec::new();
     for n in 0..count {
@@ -30,10 +36,11 @@ async fn several_requests_are_in_flight_and_stay_in_order() {
     let broker = FakeBroker::start().await;
     broker.topic("t", 1);
     let (held, told) = oneshot::channel();
-    broker.on_first_produces(vec![Verdict::AppendAndHold(told)]);
+    // The first one goes alone: the broker does not know the producer before.
+    broker.on_first_produces(vec![Verdict::Append, Verdict::AppendAndHold(told)]);
     let producer = one_by_one(&broker).await;
     let acks = enqueue(&producer, 200).await;
-    eventually("the pipe is full", || broker.produce_calls() >= 5).await;
+    eventually("the pipe is full", || broker.produce_calls() >= 6).await;
     held.send(()).unwrap();
     for (n, ack) in acks.into_iter().enumerate() {
         assert_eq!(soon(ack).await.unwrap().offset.unwrap().get(), n as u64);
@@ -51,6 +58,21 @@ async fn refused_batches_go_again_in_order() {
         _ => Verdict::Append,
     });
     let producer = one_by_one(&broker).await;
+    for (n, ack) in enqueue(&producer, 100).await.into_iter().enumerate() {
+        assert_eq!(soon(ack).await.unwrap().offset.unwrap().get(), n as u64);
+    }
+    assert_eq!(values(&broker.records("t", 0)), numbers(100));
+}
+
+#[tokio::test]
+async fn refused_batches_go_again_in_order_or_not_at_all_without_numbers() {
+    let broker = FakeBroker::start().await;
+    broker.topic("t", 1);
+    broker.on_produce(|call| match call.number {
+        0..5 | 30..35 => Verdict::Refuse(ErrorCode::DiskFull),
+        _ => Verdict::Append,
+    });
+    let producer = without_numbers(&broker).await;
     let acks = enqueue(&producer, 100).await;
     let mut kept = Vec::new();
     for (n, ack) in acks.into_iter().enumerate() {
@@ -71,7 +93,7 @@ async fn refused_batches_go_again_in_order() {
 }
 
 #[tokio::test]
-async fn a_batch_that_was_overtaken_fails_instead_of_landing_out_of_order() {
+async fn without_numbers_a_batch_that_was_overtaken_fails() {
     let broker = FakeBroker::start().await;
     broker.topic("t", 1);
     broker.on_first_produces(vec![
@@ -79,7 +101,7 @@ async fn a_batch_that_was_overtaken_fails_instead_of_landing_out_of_order() {
         Verdict::Refuse(ErrorCode::Busy),
         Verdict::Append,
     ]);
-    let producer = one_by_one(&broker).await;
+    let producer = without_numbers(&broker).await;
     let mut acks = enqueue(&producer, 3).await.into_iter();
     soon(acks.next().unwrap()).await.unwrap();
     let error = soon(acks.next().unwrap()).await.unwrap_err();
@@ -91,7 +113,7 @@ async fn a_batch_that_was_overtaken_fails_instead_of_landing_out_of_order() {
 }
 
 #[tokio::test]
-async fn with_one_in_flight_nothing_is_overtaken() {
+async fn with_one_in_flight_nothing_is_overtaken_without_numbers_either() {
     let broker = FakeBroker::start().await;
     broker.topic("t", 1);
     broker.on_produce(|call| match call.number % 3 {
@@ -99,7 +121,12 @@ async fn with_one_in_flight_nothing_is_overtaken() {
         _ => Verdict::Append,
     });
     let client = quick(&broker).connect().await.unwrap();
-    let producer = client.producer().batch_records(1).max_in_flight(1).build();
+    let producer = client
+        .producer()
+        .batch_records(1)
+        .idempotent(false)
+        .max_in_flight(1)
+        .build();
     for ack in enqueue(&producer, 60).await {
         soon(ack).await.unwrap();
     }
@@ -107,7 +134,25 @@ async fn with_one_in_flight_nothing_is_overtaken() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_repeats_records_but_never_reorders_them() {
+async fn a_lost_connection_neither_repeats_records_nor_reorders_them() {
+    let broker = FakeBroker::start().await;
+    broker.topic("t", 1);
+    broker.on_produce(|call| match call.number {
+        7 | 40 => Verdict::AppendAndHangUp,
+        23 | 61 => Verdict::HangUp,
+        34 | 72 => Verdict::HangUpAndAppendLate(3),
+        _ => Verdict::Append,
+    });
+    let producer = one_by_one(&broker).await;
+    for (n, ack) in enqueue(&producer, 100).await.into_iter().enumerate() {
+        assert_eq!(soon(ack).await.unwrap().offset.unwrap().get(), n as u64);
+    }
+    assert_eq!(values(&broker.records("t", 0)), numbers(100));
+    assert!(broker.connections() >= 7);
+}
+
+#[tokio::test]
+async fn without_numbers_a_lost_connection_repeats_records_but_never_reorders_them() {
     let broker = FakeBroker::start().await;
     broker.topic("t", 1);
     broker.on_produce(|call| match call.number {
@@ -115,7 +160,7 @@ async fn a_lost_connection_repeats_records_but_never_reorders_them() {
         23 | 61 => Verdict::HangUp,
         _ => Verdict::Append,
     });
-    let producer = one_by_one(&broker).await;
+    let producer = without_numbers(&broker).await;
     for ack in enqueue(&producer, 100).await {
         soon(ack).await.unwrap();
     }
@@ -156,4 +201,35 @@ async fn batches_behind_a_refused_one_wait_for_it() {
     soon(second).await.unwrap();
     soon(first).await.unwrap();
     assert_eq!(values(&broker.records("t", 0)), ["0", "1"]);
+}
+
+#[tokio::test]
+async fn what_comes_late_on_a_lost_connection_is_refused_after_the_next_epoch_began() {
+    let broker = FakeBroker::start().await;
+    broker.topic("t", 1);
+    // The second is lost with its connection and given up; it arrives behind the third.
+    broker.on_produce(|call| match call.number {
+        1 => Verdict::HangUpAndAppendLate(100),
+        number if number < 40 && number > 1 => Verdict::Refuse(ErrorCode::DiskFull),
+        _ => Verdict::Append,
+    });
+    let client = quick(&broker).connect().await.unwrap();
+    let producer = client
+        .producer()
+        .batch_records(1)
+        .delivery_timeout(std::time::Duration::from_millis(300))
+        .build();
+    let send = |n: u32| producer.send(ProducerRecord::to("t").value(n.to_string()));
+    soon(send(0)).await.unwrap();
+    let error = soon(send(1)).await.unwrap_err();
+    assert!(error.may_have_committed(), "{error}");
+    broker.on_produce(|_| Verdict::Append);
+    for n in 2..120 {
+        soon(send(n)).await.unwrap();
+    }
+    let expected: Vec<String> = (0..120)
+        .filter(|n| *n != 1)
+        .map(|n| n.to_string())
+        .collect();
+    assert_eq!(values(&broker.records("t", 0)), expected);
 }

@@ -193,3 +193,58 @@ async fn a_broker_of_another_cluster_fails_records_at_once() {
     assert_eq!(error.code(), "WrongCluster", "{error}");
     assert!(!error.is_retriable());
 }
+
+#[tokio::test]
+async fn a_producer_id_is_asked_for_until_there_is_one() {
+    let broker = FakeBroker::start().await;
+    broker.topic("t", 1);
+    broker.refuse_producer_ids(ErrorCode::NotController, 3);
+    let client = quick(&broker).connect().await.unwrap();
+    let producer = client.producer().build();
+    soon(producer.send(record())).await.unwrap();
+    soon(producer.send(record())).await.unwrap();
+    assert_eq!(broker.requests(ApiKey::InitProducerId), 4);
+}
+
+#[tokio::test]
+async fn a_cluster_without_producer_ids_fails_the_records() {
+    let broker = FakeBroker::start().await;
+    broker.topic("t", 1);
+    broker.refuse_producer_ids(ErrorCode::Unsupported, 2);
+    let client = quick(&broker).connect().await.unwrap();
+    let producer = client.producer().build();
+    let error = soon(producer.send(record())).await.unwrap_err();
+    assert!(matches!(error, SendError::NoProducerId { .. }), "{error}");
+    assert_eq!(error.broker_code(), Some(ErrorCode::Unsupported));
+    assert!(!error.is_retriable() && !error.may_have_committed());
+    assert_eq!(producer.buffered_bytes(), 0);
+    assert!(broker.records("t", 0).is_empty());
+    // Without, it is the caller's decision.
+    let producer = client.producer().idempotent(false).build();
+    soon(producer.send(record())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broker_that_forgot_the_producer_is_no_obstacle() {
+    let broker = FakeBroker::start().await;
+    broker.topic("t", 1);
+    let client = quick(&broker).connect().await.unwrap();
+    let producer = client.producer().build();
+    soon(producer.send(record())).await.unwrap();
+    broker.forget_producers();
+    soon(producer.send(record())).await.unwrap();
+    soon(producer.send(record())).await.unwrap();
+    assert_eq!(broker.records("t", 0).len(), 3);
+}
+
+#[tokio::test]
+async fn a_repetition_whose_place_is_forgotten_is_a_success_without_offset() {
+    let broker = FakeBroker::start().await;
+    broker.topic("t", 1);
+    broker.on_first_produces(vec![Verdict::AppendAndRefuse(ErrorCode::DuplicateSequence)]);
+    let client = quick(&broker).connect().await.unwrap();
+    let ack = soon(client.producer().build().send(record()))
+        .await
+        .unwrap();
+    assert_eq!(ack.offset, None);
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use highwater_config::{
-    BrokerConfig, Durability, Flag, LoadOptions, LogFormat, Origin, load, variable,
+    BrokerConfig, Durability, Flag, LoadOptions, LogFormat, Origin, Switch, load, variable,
 };
 
 use super::*;
@@ -144,6 +144,65 @@ fn values_of_other_products_are_understood() {
 }
 
 #[test]
+fn a_cluster_of_another_product_is_understood() {
+    let loaded = file(
+        "broker.heartbeat.interval.ms = 2000\nbroker.session.timeout.ms = 9000\n\
+         controller.quorum.election.timeout.ms = 1000\nreplica.lag.time.max.ms = 30000\n\
+         replica.fetch.wait.max.ms = 500\nreplica.fetch.response.max.bytes = 10485760\n\
+         broker.rack = 'a'\ndefault.replication.factor = 3\nmin.insync.replicas = 2\n\
+         cluster.seeds = ['PLAINTEXT://b0:7171', 'b1:7171']\n",
+    )
+    .unwrap();
+    let config = loaded.config;
+    let ms = Duration::from_millis;
+    assert_eq!(config.cluster.heartbeat_interval, ms(2000));
+    assert_eq!(config.cluster.session_timeout, ms(9000));
+    assert_eq!(config.cluster.election_timeout, ms(1000));
+    assert_eq!(config.replication.lag_time_max, ms(30_000));
+    assert_eq!(config.replication.fetch_bytes_max, 10 << 20);
+    assert_eq!(config.rack.as_deref(), Some("a"));
+    assert_eq!(config.new_topics.replicas, Some(3));
+    assert_eq!(config.topic_defaults.min_insync_replicas, Some(2));
+    assert_eq!(config.seeds, ["b0:7171", "b1:7171"]);
+    assert_eq!(loaded.warnings.len(), 0, "{:?}", loaded.warnings);
+}
+
+/// What depends on how many brokers there are is decided where that is known, unless it is said.
+#[test]
+fn what_is_left_to_the_cluster_is_none() {
+    let auto = load_sets(&[
+        "default.replication.factor=auto",
+        "min.insync.replicas=Auto",
+        "heal.after=never",
+        "leader.balance.interval=off",
+        "replication.catchup.rate=unlimited",
+        "storage.scrub.interval=OFF",
+        "balance.on.node.add=OFF",
+    ])
+    .unwrap()
+    .config;
+    assert_eq!(auto.new_topics.replicas, None);
+    assert_eq!(auto.topic_defaults.min_insync_replicas, None);
+    assert_eq!(auto.healing.after, None);
+    assert_eq!(auto.healing.leader_balance_interval, None);
+    assert_eq!(auto.healing.balance_on_add, Switch::Off);
+    assert_eq!(auto.replication.catchup_rate, None);
+    assert_eq!(auto.storage.scrub_interval, None);
+    let default = BrokerConfig::default();
+    assert_eq!(default.new_topics.replicas, None, "auto by default");
+    assert_eq!(default.topic_defaults.min_insync_replicas, None);
+    let value = |key| default.value(key).unwrap();
+    assert_eq!(value("default.replication.factor"), "auto");
+    assert_eq!(value("min.insync.replicas"), "auto");
+
+    let set = load_sets(&["default.replication.factor=5", "min.insync.replicas=4"])
+        .unwrap()
+        .config;
+    assert_eq!(set.new_topics.replicas, Some(5));
+    assert_eq!(set.topic_defaults.min_insync_replicas, Some(4));
+}
+
+#[test]
 fn words_for_no_value_and_words_of_choices_ignore_case() {
     let loaded = load_sets(&[
         "admin.listen=OFF",
@@ -175,6 +234,13 @@ fn what_is_probably_not_meant_is_said() {
     assert!(warned("retention.bytes=1MiB").contains("last segment"));
     let told = load_sets(&["listen=0.0.0.0:7171", "advertised.listen=hw.example:7171"]).unwrap();
     assert_eq!(told.warnings.len(), 1);
+    assert!(warned("durability=replicated").contains("there is one replica"));
+    let of = |sets: &[&str]| load_sets(sets).unwrap().warnings.join("\n");
+    let replicated = "durability=replicated";
+    assert_eq!(of(&[replicated, "default.replication.factor=3"]), "");
+    assert_eq!(of(&[replicated, "cluster.seeds=a:1,b:1,c:1"]), "");
+    let alone = [replicated, "cluster.seeds=a:1,b:1", "min.insync.replicas=1"];
+    assert!(of(&alone).contains("while a leader is alone"));
     assert_eq!(warned("listen=[::1]:0"), "");
     assert_eq!(warned("listen=localhost:7171"), "");
 }

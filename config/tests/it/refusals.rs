@@ -108,9 +108,15 @@ fn bad_values_are_refused() {
             "message.timestamp.type=LogAppendTime",
             "is not supported yet",
         ),
-        ("min.insync.replicas=2", "not supported yet"),
-        ("default.replication.factor=3", "not supported yet"),
-        ("cluster.seeds=a:1,b:2", "not supported yet"),
+        ("min.insync.replicas=0", "allowed is 1 to 32"),
+        ("min.insync.replicas=all", "not a whole number"),
+        ("default.replication.factor=33", "allowed is 1 to 32"),
+        ("cluster.voters=0", "allowed is 1 to 9"),
+        ("cluster.voters=auto", "not a whole number"),
+        ("heal.after=0", "allowed is 100ms to 365d"),
+        ("heal.disk.max.percent=101", "allowed is 1 to 100"),
+        ("balance.on.node.add=yes", "is not one of on, off"),
+        ("storage.scrub.rate=unlimited", "is not a size"),
         ("cluster.seeds=a:1,b", "the port is missing"),
         ("num.partitions=0", "out of range"),
         ("num.partitions=1000000", "out of range"),
@@ -135,11 +141,14 @@ fn settings_that_do_not_work_are_refused_not_ignored() {
         ("flush.messages", "use `durability`"),
         ("log.retention.hours", "use `retention.ms`"),
         ("auto.create.topics.enable", "highwater topic create"),
-        (
-            "unclean.leader.election.enable",
-            "replication is not supported yet",
-        ),
-        ("process.roles", "its own controller"),
+        ("unclean.leader.election.enable", "an operator asks for one"),
+        ("replica.fetch.max.bytes", "use `replica.fetch.bytes.max`"),
+        ("num.replica.fetchers", "one fetcher for each broker"),
+        ("controlled.shutdown.enable", "within `shutdown.timeout`"),
+        ("auto.leader.rebalance.enable", "`leader.balance.interval`"),
+        ("controller.quorum.voters", "`cluster.voters`"),
+        ("controller.listener.names", "`listen`"),
+        ("process.roles", "`cluster.voters`"),
         ("sasl.enabled.mechanisms", "not supported yet"),
         ("remote.storage.enable", "tiered storage"),
         ("offsets.topic.num.partitions", "consumer groups"),
@@ -171,6 +180,26 @@ fn values_must_fit_together() {
         ),
         (vec!["network.handshake.timeout=1h"], "may not take longer"),
         (vec!["admin.listen=127.0.0.1:7171"], "both listen on"),
+        (
+            vec!["cluster.heartbeat.interval=3s"],
+            "with a heartbeat every 3s a session of 6s ends before three of them were missed",
+        ),
+        (
+            vec!["cluster.session.timeout=1499ms"],
+            "with a heartbeat every 500ms a session of 1s499ms",
+        ),
+        (
+            vec!["replica.fetch.wait.max=6s"],
+            "a follower that is answered every 6s cannot show within 10s that it is in sync",
+        ),
+        (
+            vec!["replica.lag.time.max=999ms"],
+            "answered every 500ms cannot show within 999ms",
+        ),
+        (
+            vec!["min.insync.replicas=3", "default.replication.factor=2"],
+            "with 2 replicas there are never 3 in sync",
+        ),
     ] {
         let errors = messages(&load_sets(&sets).unwrap_err());
         assert_eq!(errors.len(), 1, "{sets:?}: {errors:?}");
@@ -179,6 +208,16 @@ fn values_must_fit_together() {
     // The default of a value that could not be read contradicts nothing.
     let errors = load_sets(&["network.frame.bytes.max=big", "max.message.bytes=100MiB"]);
     assert_eq!(errors.unwrap_err().faults().len(), 1);
+    // At the edge, and where one of two is decided later.
+    for sets in [
+        &["cluster.session.timeout=1500ms"][..],
+        &["replica.lag.time.max=1s"],
+        &["min.insync.replicas=2", "default.replication.factor=2"],
+        &["min.insync.replicas=3", "default.replication.factor=auto"],
+        &["min.insync.replicas=auto", "default.replication.factor=1"],
+    ] {
+        load_sets(sets).unwrap();
+    }
     // Two on port 0 get two ports.
     load_sets(&["listen=127.0.0.1:0", "admin.listen=127.0.0.1:0"]).unwrap();
 }

@@ -89,6 +89,9 @@ pub enum BatchError {
         /// The limit.
         bytes_max: u32,
     },
+    /// Only some of producer id, producer epoch and base sequence are there.
+    #[error("producer id, producer epoch and base sequence go together")]
+    PartialProducer,
     /// Something that only brokers write.
     #[error("producers must not write {what}")]
     NotForProducers {
@@ -115,7 +118,9 @@ impl BatchError {
             | Self::Counts { .. }
             | Self::Negative { .. }
             | Self::OffsetOverflow { .. } => ErrorCode::CorruptBatch,
-            Self::Empty | Self::NotForProducers { .. } => ErrorCode::InvalidBatch,
+            Self::Empty | Self::NotForProducers { .. } | Self::PartialProducer => {
+                ErrorCode::InvalidBatch
+            }
             Self::UnknownCompression { .. } => ErrorCode::UnsupportedCompression,
             Self::Timestamps { .. } => ErrorCode::InvalidTimestamp,
             Self::TooLarge { .. } => ErrorCode::BatchTooLarge,

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod batches;
+mod cluster_messages;
 mod messages;
 mod metadata_records;
 

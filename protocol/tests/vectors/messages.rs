@@ -1,4 +1,4 @@
-//! The frames of requests and responses.
+//! The frames of requests and responses of producers and consumers.
 
 use bytes::{Bytes, BytesMut};
 use highwater_protocol::api_key::Request;
@@ -40,19 +40,19 @@ pub(crate) const ERRORS: &[(&str, ErrorCode, &str, u32)] = &[
     ("error_without_message", ErrorCode::Busy, "", 54),
 ];
 
-fn topic_id() -> TopicId {
+pub(crate) fn topic_id() -> TopicId {
     "11112222-3333-4444-5555-666677778888".parse().unwrap()
 }
 
-fn cluster_id() -> ClusterId {
+pub(crate) fn cluster_id() -> ClusterId {
     "01234567-89ab-cdef-0123-456789abcdef".parse().unwrap()
 }
 
-fn text(text: &str) -> String {
+pub(crate) fn text(text: &str) -> String {
     text.to_owned()
 }
 
-fn message(text: &str) -> Option<String> {
+pub(crate) fn message(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
@@ -66,7 +66,8 @@ fn frame_of(file: &Bytes) -> Decoder {
     Decoder::new(frame)
 }
 
-fn check<R: Request>(correlation: u32, request: &R, response: &R::Response) {
+/// Both files of an API, both ways.
+pub(crate) fn check<R: Request>(correlation: u32, request: &R, response: &R::Response) {
     let correlation = CorrelationId::new(correlation);
     let api = snake_case(R::API.name());
 
@@ -123,6 +124,7 @@ fn hello() {
         client_name: text("example"),
         client_version: text("1.2.3"),
         cluster_id: None,
+        node_id: None,
     };
     let range = |api| ApiRange {
         api,
@@ -166,8 +168,11 @@ fn metadata() {
                     partition: PartitionId::new(0),
                     leader: Some(NodeId::new(1)),
                     leader_epoch: LeaderEpoch::new(3),
-                    replicas: vec![NodeId::new(1)],
+                    replicas: vec![NodeId::new(1), NodeId::new(2), NodeId::new(4)],
                     isr: vec![NodeId::new(1)],
+                    elr: vec![NodeId::new(2)],
+                    adding: vec![NodeId::new(4)],
+                    removing: vec![NodeId::new(2)],
                 }],
             },
             TopicMetadata {
@@ -346,7 +351,7 @@ fn create_topics() {
     check(45, &request, &response);
 }
 
-fn topic_result(name: &str, error: ErrorCode, message: Option<String>) -> TopicResult {
+pub(crate) fn topic_result(name: &str, error: ErrorCode, message: Option<String>) -> TopicResult {
     TopicResult {
         name: text(name),
         error,
@@ -475,31 +480,4 @@ fn alter_configs() {
         topics: vec![topic_result("orders", ErrorCode::InvalidConfig, why)],
     };
     check(50, &request, &response);
-}
-
-#[test]
-fn describe_cluster() {
-    let request = DescribeClusterRequest {
-        include_fenced: true,
-    };
-    let response = DescribeClusterResponse {
-        cluster_id: cluster_id(),
-        controller: None,
-        brokers: vec![BrokerDescription {
-            endpoint: BrokerEndpoint {
-                node_id: NodeId::new(1),
-                host: text("10.0.0.1"),
-                port: 7171,
-                rack: None,
-            },
-            version: text("0.1.0"),
-            fenced: false,
-            replicas: 12,
-            leaders: 11,
-            log_bytes: 123_456_789,
-        }],
-        topics: 2,
-        partitions: 12,
-    };
-    check(51, &request, &response);
 }

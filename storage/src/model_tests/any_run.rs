@@ -15,6 +15,7 @@ enum Op {
     AssignEpoch,
     Truncate(u64),
     Trim(u64),
+    RestartAt(u64),
     RunPending,
     WriteBack(u64),
     Crash(u64),
@@ -33,6 +34,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::AssignEpoch),
         2 => (0u64..100).prop_map(Op::Truncate),
         2 => (0u64..100).prop_map(Op::Trim),
+        1 => (0u64..200).prop_map(Op::RestartAt),
         4 => Just(Op::RunPending),
         2 => any::<u64>().prop_map(Op::WriteBack),
         3 => any::<u64>().prop_map(Op::Crash),
@@ -78,10 +80,18 @@ fn run(ops: &[Op]) {
             Op::Truncate(percent) => {
                 let (start, end) = (harness.model.start, harness.model.end());
                 let to = start + (end - start) * percent / 100;
-                // A follower never cuts below the start of its log.
                 if harness.model.boundary(to) >= start {
                     online = or_offline(harness.truncate(to), &log);
+                } else {
+                    let refused = log.truncate_suffix(Offset::new(to)).unwrap_err();
+                    online = log.offline.get().is_none();
+                    let below_start = matches!(refused, StorageError::OutOfRange { .. });
+                    assert!(below_start || !online, "{context}: {refused}");
                 }
+            }
+            Op::RestartAt(percent) => {
+                let to = harness.model.end() * percent / 100 + percent / 10;
+                online = or_offline(harness.restart_at(to), &log);
             }
             Op::Trim(percent) => {
                 let (start, end) = (harness.model.start, harness.model.end());

@@ -33,6 +33,11 @@ fn scripted(harness: &mut Harness) -> bool {
         harness.model.durable = harness.model.durable.max(harness.log().durable_end().get());
         harness.truncate(harness.model.start + 4)?;
         harness.append(1, 2, 100)?;
+        harness.restart_at(harness.model.end() + 7)?;
+        harness.append(3, 2, 900)?;
+        harness.flush()?;
+        harness.restart_at(harness.model.start - 5)?;
+        harness.append(2, 2, 200)?;
         harness.engine.as_ref().unwrap().close()?;
         harness.model.durable = harness.model.end();
         Ok(())

@@ -269,6 +269,7 @@ impl Recovery<'_> {
         let leftover = look_behind(file, position, found.file_bytes).unwrap_or_default();
         progress.report.cut_bytes += leftover.bytes;
         progress.report.cut_valid_batches += leftover.valid_batches;
+        progress.report.cut_beyond_one_batch |= leftover.beyond_one_batch;
         if let Some(kind) = stopped_by {
             tracing::info!(
                 path = %path.display(), position, bytes = leftover.bytes,

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use bytes::{Bytes, BytesMut};
-use highwater_client::{LeaderEpoch, Offset, TopicId};
+use highwater_client::{ErrorCode, LeaderEpoch, Offset, TopicId};
 use highwater_protocol::record::BatchRecords;
 use highwater_protocol::record_batch::{BatchHeader, Batches, stamp, verify_batch};
+
+use super::producers::{Judgement, Producers};
 
 /// A topic.
 pub(super) struct Topic {
@@ -20,26 +22,47 @@ pub(super) struct Log {
     pub(super) end: Offset,
     /// Whole batches, stamped.
     pub(super) batches: Vec<Bytes>,
+    pub(super) leader: Option<u32>,
+    pub(super) epoch: u32,
+    /// Where the log ends for readers, if not at its end.
+    pub(super) visible: Option<Offset>,
+    pub(super) producers: Producers,
 }
 
 /// All topics by name.
 pub(super) type Topics = HashMap<String, Topic>;
 
 impl Log {
-    pub(super) fn append(&mut self, records: &[u8]) -> Offset {
-        let base = self.end;
-        for batch in Batches::new(records) {
-            let (_, bytes) = batch.expect("the client sends whole batches");
-            let header = verify_batch(bytes).expect("the client sends valid batches");
-            let mut bytes = BytesMut::from(bytes);
-            stamp(&mut bytes, self.end, LeaderEpoch::new(0));
-            self.end = self
-                .end
-                .checked_add(u64::from(header.last_offset_delta) + 1)
-                .unwrap();
-            self.batches.push(bytes.freeze());
+    pub(super) fn led_by(node: u32) -> Self {
+        Self {
+            leader: Some(node),
+            ..Self::default()
         }
-        base
+    }
+
+    pub(super) fn visible_end(&self) -> Offset {
+        self.visible
+            .map_or(self.end, |visible| visible.min(self.end))
+    }
+
+    /// Appends a batch, or recognizes it; where it is then, or why not.
+    pub(super) fn append(&mut self, records: &[u8]) -> Result<Offset, ErrorCode> {
+        let mut batches = Batches::new(records);
+        let batch = batches.next().expect("the client sends a batch");
+        let (_, bytes) = batch.expect("the client sends whole batches");
+        assert!(batches.next().is_none(), "one batch per partition");
+        let header = verify_batch(bytes).expect("the client sends valid batches");
+        if let Judgement::Repeated(base) = self.producers.judge(&header)? {
+            return Ok(base);
+        }
+        let base = self.end;
+        self.producers.appended(&header, base);
+        let mut bytes = BytesMut::from(bytes);
+        stamp(&mut bytes, base, LeaderEpoch::new(self.epoch));
+        let records = u64::from(header.last_offset_delta) + 1;
+        self.end = base.checked_add(records).unwrap();
+        self.batches.push(bytes.freeze());
+        Ok(base)
     }
 
     /// Whole batches from the one that contains the offset on.
@@ -49,6 +72,9 @@ impl Log {
             let header = BatchHeader::parse(batch).unwrap();
             if header.next_offset() <= from {
                 continue;
+            }
+            if header.next_offset() > self.visible_end() {
+                break;
             }
             if !records.is_empty() && records.len() + batch.len() > bytes_max {
                 break;

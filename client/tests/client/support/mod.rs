@@ -1,8 +1,11 @@
 //! A broker in memory that misbehaves on demand: it refuses, delays, forgets and hangs up where a
 //! test tells it to, and keeps everything it appended for the test to look at.
 
+mod answers;
 mod log;
+mod producers;
 mod server;
+mod world;
 
 pub use log::values;
 pub use server::{FakeBroker, Held, Verdict};

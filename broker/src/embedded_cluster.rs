@@ -1,0 +1,212 @@
+//! Several brokers of one cluster inside of another program: for tests and demonstrations.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use highwater_config::BrokerConfig;
+
+use crate::embedded::{EmbeddedBroker, EmbeddedError};
+
+/// Addresses that are tried before giving up.
+const ADDRESSES_MAX: u32 = 64;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Brokers on the loopback interface that form one cluster.
+///
+/// Each has a loopback address of its own, so that a broker that was ended gets its port back: nobody
+/// else takes ports there.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use highwater_broker::EmbeddedCluster;
+///
+/// let mut cluster = EmbeddedCluster::start(3).await?;
+/// println!("seeds: {:?}", cluster.addresses());
+/// cluster.kill(0).await?;
+/// cluster.restart(0).await?;
+/// cluster.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct EmbeddedCluster {
+    brokers: Vec<EmbeddedBroker>,
+    seeds: Vec<String>,
+}
+
+impl EmbeddedCluster {
+    /// Starts so many brokers with default settings, and returns once all of them serve.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`].
+    pub async fn start(brokers: usize) -> Result<Self, EmbeddedError> {
+        Self::start_with(brokers, |_, _| {}).await
+    }
+
+    /// Starts brokers with other settings; `change` gets the number of the broker, from 0. Addresses, data
+    /// directory, seeds and node id (from 1) are set already.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`].
+    pub async fn start_with(
+        brokers: usize,
+        change: impl Fn(usize, &mut BrokerConfig),
+    ) -> Result<Self, EmbeddedError> {
+        let addresses = free_addresses(brokers)?;
+        let seeds: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let (known, change) = (&seeds, &change);
+        let starting = addresses.iter().enumerate().map(|(index, address)| {
+            EmbeddedBroker::start_with(move |config| {
+                Self::prepare(config, known, index, address);
+                change(index, config);
+            })
+        });
+        let mut started = Vec::with_capacity(brokers);
+        for broker in futures_util::future::join_all(starting).await {
+            started.push(broker?);
+        }
+        Ok(Self {
+            brokers: started,
+            seeds,
+        })
+    }
+
+    fn prepare(config: &mut BrokerConfig, seeds: &[String], index: usize, address: &SocketAddr) {
+        config.listen = address.to_string();
+        config.seeds = if seeds.len() > 1 {
+            seeds.to_vec()
+        } else {
+            Vec::new()
+        };
+        // Cannot truncate: there are not that many loopback addresses.
+        config.node_id = Some(highwater_protocol::ids::NodeId::new(index as u32 + 1));
+    }
+
+    /// Starts one more broker, which joins the others. Returns its number.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`].
+    pub async fn add(
+        &mut self,
+        change: impl FnOnce(&mut BrokerConfig),
+    ) -> Result<usize, EmbeddedError> {
+        let address = free_addresses(1)?[0];
+        let index = self.brokers.len();
+        let seeds = self.seeds.clone();
+        let broker = EmbeddedBroker::start_with(|config| {
+            Self::prepare(config, &seeds, index, &address);
+            config.seeds = seeds.clone();
+            change(config);
+        })
+        .await?;
+        self.brokers.push(broker);
+        Ok(index)
+    }
+
+    /// Where clients connect: the seeds.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.seeds
+    }
+
+    /// The broker of this number.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[must_use]
+    pub fn broker(&self, index: usize) -> &EmbeddedBroker {
+        &self.brokers[index]
+    }
+
+    /// Number of brokers, those that are down included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.brokers.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.brokers.is_empty()
+    }
+
+    /// Ends a broker as `kill -9` would.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`].
+    pub async fn kill(&mut self, index: usize) -> Result<(), EmbeddedError> {
+        Ok(self.brokers[index].kill().await?)
+    }
+
+    /// Stops a broker in order.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`].
+    pub async fn stop(&mut self, index: usize) -> Result<(), EmbeddedError> {
+        Ok(self.brokers[index].stop().await?)
+    }
+
+    /// Starts a broker again on its data and its address.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`].
+    pub async fn restart(&mut self, index: usize) -> Result<(), EmbeddedError> {
+        self.brokers[index].restart().await
+    }
+
+    /// Starts all brokers again that are down, at the same time: none can serve before there is a quorum.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`].
+    pub async fn restart_all(&mut self) -> Result<(), EmbeddedError> {
+        let starting = self.brokers.iter_mut().filter(|broker| !broker.is_up());
+        for started in futures_util::future::join_all(starting.map(EmbeddedBroker::restart)).await {
+            started?;
+        }
+        Ok(())
+    }
+
+    /// Stops all brokers in order, one after the other, and removes their data.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`] of the first that did not stop in order; the others are stopped all the same.
+    pub async fn shutdown(self) -> Result<(), EmbeddedError> {
+        let stopping = self.brokers.into_iter().map(EmbeddedBroker::shutdown);
+        for stopped in futures_util::future::join_all(stopping).await {
+            stopped?;
+        }
+        Ok(())
+    }
+}
+
+/// Addresses on which a broker can listen and nobody else does.
+fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    let mut found = Vec::with_capacity(count);
+    for _ in 0..ADDRESSES_MAX.saturating_add(u32::try_from(count).unwrap_or(u32::MAX)) {
+        if found.len() == count {
+            break;
+        }
+        match TcpListener::bind((next_ip(), 0)).and_then(|listener| listener.local_addr()) {
+            Ok(address) => found.push(address),
+            Err(error) => last = error,
+        }
+    }
+    if found.len() == count {
+        Ok(found)
+    } else {
+        Err(last)
+    }
+}
+
+/// A loopback address that this process has not used, and others of this machine hardly have.
+fn next_ip() -> Ipv4Addr {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id();
+    let [_, _, high, low] = process.to_be_bytes();
+    // 127.0.x.x is where everybody else is.
+    let [_, _, _, own] = number.to_be_bytes();
+    Ipv4Addr::new(127, 1 + high % 250, low, 1 + own % 250)
+}

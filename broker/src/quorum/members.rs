@@ -1,0 +1,154 @@
+//! Who votes in the metadata quorum and who only learns.
+
+use std::collections::BTreeSet;
+
+use highwater_protocol::ids::NodeId;
+use highwater_protocol::messages::{DescribeQuorumResponse, QuorumMember};
+use openraft::ChangeMembers;
+use openraft::ServerState;
+use openraft::error::{ClientWriteError, RaftError};
+
+use super::types::{Member, node_id, raft_id};
+use super::{ProposeError, Quorum};
+
+/// A change of members that is not committed after so many election timeouts is in doubt.
+const CHANGE_TIMEOUTS: u32 = 30;
+
+impl Quorum {
+    /// A node that gets the log and does not vote. Does not wait until it has it. Does nothing when
+    /// the node is a member already.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`], [`ProposeError::Members`], [`ProposeError::Unknown`]
+    pub(crate) async fn add_learner(
+        &self,
+        node: NodeId,
+        host: &str,
+        port: u16,
+    ) -> Result<(), ProposeError> {
+        if self.is_member(node) {
+            return Ok(());
+        }
+        let member = Member {
+            host: host.to_owned(),
+            port,
+        };
+        let nodes = std::collections::BTreeMap::from([(raft_id(node), member)]);
+        self.change(ChangeMembers::AddNodes(nodes)).await
+    }
+
+    /// Changes who votes to exactly these, which must be members. Who voted before and does no more
+    /// learns from then on. Two entries, through a joint configuration; when the leader is lost in
+    /// between, the next leader must be asked for the same again.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`], [`ProposeError::Members`], [`ProposeError::Unknown`]
+    pub(crate) async fn set_voters(&self, voters: &BTreeSet<NodeId>) -> Result<(), ProposeError> {
+        let wanted: BTreeSet<u64> = voters.iter().map(|node| raft_id(*node)).collect();
+        let is_so = self.metrics(|metrics| {
+            metrics.membership_config.membership().get_joint_config()[..] == [wanted.clone()]
+        });
+        if is_so && self.leadership.borrow().is_some() {
+            return Ok(());
+        }
+        self.change(ChangeMembers::ReplaceAllVoters(wanted)).await
+    }
+
+    /// Takes a node out that does not vote. Does nothing when it is no member.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`], [`ProposeError::Members`], [`ProposeError::Unknown`]
+    pub(crate) async fn remove_node(&self, node: NodeId) -> Result<(), ProposeError> {
+        let votes = self.metrics(|metrics| {
+            let mut voters = metrics.membership_config.membership().voter_ids();
+            voters.any(|id| id == raft_id(node))
+        });
+        if votes {
+            return Err(ProposeError::Members(format!("node {node} votes")));
+        }
+        if !self.is_member(node) {
+            return Ok(());
+        }
+        let nodes = BTreeSet::from([raft_id(node)]);
+        self.change(ChangeMembers::RemoveNodes(nodes)).await
+    }
+
+    /// Who votes and who learns, as far as this node knows: voters of either set while they change.
+    pub(crate) fn members(&self) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
+        self.metrics(|metrics| {
+            let membership = metrics.membership_config.membership();
+            let voters = membership.voter_ids().map(node_id).collect();
+            let learners = membership.learner_ids().map(node_id).collect();
+            (voters, learners)
+        })
+    }
+
+    /// Whether the voters are being changed, or were and the change was cut off.
+    pub(crate) fn is_changing_voters(&self) -> bool {
+        self.metrics(|metrics| {
+            let membership = metrics.membership_config.membership();
+            membership.get_joint_config().len() > 1
+        })
+    }
+
+    /// The quorum as its leader sees it; `None` on any other node.
+    pub(crate) fn describe(&self) -> Option<DescribeQuorumResponse> {
+        self.metrics(|metrics| {
+            if metrics.state != ServerState::Leader {
+                return None;
+            }
+            let membership = metrics.membership_config.membership();
+            let voters: BTreeSet<u64> = membership.voter_ids().collect();
+            let matched = |id: u64| {
+                let replication = metrics.replication.as_ref()?;
+                replication.get(&id)?.map(|id| id.index)
+            };
+            let mut members: Vec<_> = membership
+                .nodes()
+                .map(|(id, member)| QuorumMember {
+                    node_id: node_id(*id),
+                    host: member.host.clone(),
+                    port: member.port,
+                    voter: voters.contains(id),
+                    matched_index: if *id == raft_id(self.me) {
+                        metrics.last_log_index
+                    } else {
+                        matched(*id)
+                    },
+                })
+                .collect();
+            members.sort_by_key(|member| (!member.voter, member.node_id));
+            Some(DescribeQuorumResponse {
+                leader: self.me,
+                term: metrics.current_term,
+                last_index: metrics.last_log_index.unwrap_or_default(),
+                commit_index: metrics.last_applied.map_or(0, |id| id.index),
+                snapshot_index: metrics.snapshot.map(|id| id.index),
+                members,
+            })
+        })
+    }
+
+    fn is_member(&self, node: NodeId) -> bool {
+        self.metrics(|metrics| {
+            let membership = metrics.membership_config.membership();
+            membership.get_node(&raft_id(node)).is_some()
+        })
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), ProposeError> {
+        if self.leadership.borrow().is_none() {
+            return Err(self.not_leader());
+        }
+        let limit = self.election_timeout * CHANGE_TIMEOUTS;
+        let changed = tokio::time::timeout(limit, self.raft.change_membership(change, true)).await;
+        match changed {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error)))) => {
+                Err(ProposeError::Members(error.to_string()))
+            }
+            Ok(Err(error)) => Err(ProposeError::Unknown(error.to_string())),
+            Err(_) => Err(ProposeError::Unknown("it took too long".to_owned())),
+        }
+    }
+}
