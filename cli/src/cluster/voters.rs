@@ -29,8 +29,7 @@ pub(super) struct VotersArgs {
 /// Does it.
 pub(super) async fn run(args: &VotersArgs, session: &Session) -> Outcome {
     let admin = session.admin();
-    let (add, remove) = (args.add.iter().copied(), args.remove.iter().copied());
-    let voters = admin.alter_voters(add, remove).await?;
+    let voters = admin.alter_voters(&args.add, &args.remove).await?;
     if session.json {
         output::print_json(&json!({ "voters": replicas::ids(&voters) }))?;
     } else {
