@@ -68,8 +68,30 @@ impl Producer {
         self.send_bytes(client, self.batch(number))
     }
 
+    /// Sends a batch until it is answered for good. On a busy machine a broker may lose its session
+    /// for a moment and say so; to send again is what sequence numbers are for.
     fn send_bytes(&self, client: &mut RawClient, batch: Bytes) -> Result<Offset, Refused> {
-        client.produce(self.topic, ZERO, Acks::All, batch).unwrap()
+        let began = Instant::now();
+        loop {
+            let answer = client
+                .produce(self.topic, ZERO, Acks::All, batch.clone())
+                .unwrap();
+            let for_now = matches!(
+                &answer,
+                Err(Refused {
+                    code: ErrorCode::NotLeader
+                        | ErrorCode::NotEnoughReplicas
+                        | ErrorCode::NotEnoughReplicasAfterAppend
+                        | ErrorCode::RequestTimedOut,
+                    ..
+                })
+            );
+            if !for_now {
+                return answer;
+            }
+            assert!(began.elapsed() < DEADLINE, "{answer:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn send_all(&self, client: &mut RawClient, numbers: std::ops::Range<u32>) {
