@@ -15,6 +15,8 @@ mod list_offsets;
 mod metadata;
 mod produce;
 mod replica_logs;
+#[cfg(test)]
+mod replication_tests;
 mod storage_error;
 
 use std::future::Future;

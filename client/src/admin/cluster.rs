@@ -46,12 +46,12 @@ impl Admin {
     /// Dropping the future gives up the answer; the change may be made all the same.
     pub async fn alter_voters(
         &self,
-        add: &[NodeId],
-        remove: &[NodeId],
+        add: impl IntoIterator<Item = NodeId>,
+        remove: impl IntoIterator<Item = NodeId>,
     ) -> Result<Vec<NodeId>, AdminError> {
         let request = m::AlterVotersRequest {
-            add: add.to_vec(),
-            remove: remove.to_vec(),
+            add: add.into_iter().collect(),
+            remove: remove.into_iter().collect(),
         };
         Ok(self.core.ask_any(&request).await?.voters)
     }
