@@ -279,6 +279,29 @@ mod tests {
     }
 
     #[test]
+    fn every_command_of_the_operations_document_is_understood() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let document = root.join("../docs/OPERATIONS.md");
+        let text = std::fs::read_to_string(document).unwrap();
+        let mut known = 0;
+        for line in text.split("```").skip(1).step_by(2).flat_map(str::lines) {
+            let line = line.split(" #").next().unwrap_or(line);
+            let Some(arguments) = line.strip_prefix("highwater ") else {
+                continue;
+            };
+            // Dots stand for what is left out.
+            if arguments.contains('…') {
+                continue;
+            }
+            if let Err(error) = parse(arguments) {
+                panic!("{line}: {error}");
+            }
+            known += 1;
+        }
+        assert!(known > 20, "only {known} commands were found");
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for line in [
             "",
