@@ -17,7 +17,7 @@ pub const QUICK: &[&str] = &[
     "cluster.election.timeout=500ms",
     "replica.lag.time.max=2s",
     "replica.fetch.wait.max=200ms",
-    "leader.balance.interval=never",
+    "leader.balance.interval=7d",
 ];
 
 /// What brokers log, to find out what happened when a test failed.
