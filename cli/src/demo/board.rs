@@ -141,6 +141,7 @@ impl Board {
             let mut new = Partition::new(described);
             let Some(old) = state.partitions.get(&name) else {
                 state.partitions.insert(name, new);
+                state.changed = true;
                 continue;
             };
             if new.epoch < old.epoch {
