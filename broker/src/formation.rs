@@ -33,7 +33,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
-use crate::identity::Identity;
+use crate::identity::{Identity, Stage};
 use crate::peers::{PeerError, Peers};
 
 /// How long a seed has to say who it is.
@@ -122,7 +122,7 @@ impl Newcomer {
         Identity {
             cluster_id: ClusterId::random(),
             node_id: self.node_id.unwrap_or(NODE_ID_FIRST),
-            is_founder: true,
+            stage: Stage::Founding,
         }
     }
 
@@ -228,7 +228,7 @@ impl Newcomer {
             }) => Ok(Some(Identity {
                 cluster_id,
                 node_id,
-                is_founder: false,
+                stage: Stage::Joined,
             })),
             Err(PeerError::Refused { code, message }) if !code.is_retriable() => {
                 Err(FormationError::Refused(message))

@@ -22,7 +22,7 @@ use crate::controller_client::ControllerClient;
 use crate::disk_space::DiskSpace;
 use crate::foreign::ForeignPeers;
 use crate::formation::Newcomer;
-use crate::identity::Identity;
+use crate::identity::{Identity, Stage};
 use crate::lease::Lease;
 use crate::life::{BrokerEpochCell, Heartbeats};
 use crate::metadata::Metadata;
@@ -77,7 +77,7 @@ impl Joining {
                 };
                 let identity = newcomer.settle(listener).await?;
                 identity.write(&self.config.data_dir)?;
-                info!(node = %identity.node_id, cluster = %identity.cluster_id, formed = identity.is_founder, "this broker belongs to a cluster");
+                info!(node = %identity.node_id, cluster = %identity.cluster_id, stage = ?identity.stage, "this broker belongs to a cluster");
                 identity
             }
         };
@@ -135,7 +135,7 @@ impl Joining {
                 identity.cluster_id
             )));
         }
-        if identity.is_founder {
+        if identity.stage == Stage::Founding {
             let (forming, at) = (Arc::clone(&quorum), host.clone());
             tasks
                 .run(async move { forming.form(&at, port).await })
@@ -175,7 +175,7 @@ impl Joining {
             incarnation,
             broker_epoch,
             advertised: (host, port),
-            is_founder: identity.is_founder,
+            identity,
             clock: Arc::new(Clock::default()),
             engine,
             quorum,

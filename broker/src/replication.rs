@@ -160,9 +160,11 @@ impl Step {
             }
             None => self.reconcile.apply(&self.before, image, publish),
         }
-        if self.shared.partitions.has_offline() {
-            // The controller must know before anything is begun anew: until then it may count on it.
-            self.shared.heartbeats.nudge();
+        // The controller must know before anything is begun anew: until then it may count on it.
+        let offline = self.shared.partitions.offline();
+        let has_offline = !offline.is_empty();
+        self.shared.heartbeats.nudge_about(offline);
+        if has_offline {
             let begun = self.reconcile.rebuild_all(image);
             if begun > 0 {
                 info!(

@@ -71,9 +71,9 @@ impl Metadata {
         self.topics.read().get(name).cloned()
     }
 
-    pub(crate) fn request(name: &TopicName) -> MetadataRequest {
+    pub(crate) fn request(name: &str) -> MetadataRequest {
         MetadataRequest {
-            topics: Some(vec![name.as_str().to_owned()]),
+            topics: Some(vec![name.to_owned()]),
         }
     }
 

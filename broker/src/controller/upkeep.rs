@@ -182,10 +182,7 @@ impl Controller {
         };
         let kept_from_voting = self.upkeep.lock().kept_from_voting.clone();
         if self.quorum.is_changing_voters() {
-            // A change that an earlier leader began and did not end.
-            if let Err(error) = self.quorum.set_voters(&members.voters).await {
-                debug!(%error, "a change of the voters is not ended yet");
-            }
+            // The quorum brings it to its end by itself; `members` has the voters of both sets until then.
             return;
         }
         let plan = plan_members(
