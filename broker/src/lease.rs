@@ -35,6 +35,11 @@ impl BootTime {
         Self(self.0.saturating_add(millis))
     }
 
+    /// How long ago it was.
+    pub(crate) fn elapsed(self) -> Duration {
+        Duration::from_millis(Self::now().0.saturating_sub(self.0))
+    }
+
     /// As decisions about replication see it.
     pub(crate) const fn moment(self) -> Moment {
         Moment::from_millis(self.0)
@@ -79,6 +84,12 @@ impl Lease {
         self.valid_until.store(0, Ordering::Release);
     }
 
+    /// How long it is good for from now on; zero when it is over.
+    pub(crate) fn remaining(&self) -> Duration {
+        let until = self.valid_until.load(Ordering::Acquire);
+        Duration::from_millis(until.saturating_sub(BootTime::now().0))
+    }
+
     /// Whether clients may be answered now.
     pub(crate) fn is_valid(&self) -> bool {
         match self.valid_until.load(Ordering::Acquire) {
@@ -100,10 +111,13 @@ mod tests {
         let now = BootTime::now();
         lease.renew(now.plus(Duration::from_secs(3600)));
         assert!(lease.is_valid());
+        assert!(lease.remaining() > Duration::from_secs(3000));
+        assert!(lease.remaining() <= Duration::from_secs(3600));
         lease.renew(now);
         assert!(lease.is_valid(), "a late answer takes nothing away");
         lease.end();
         assert!(!lease.is_valid());
+        assert_eq!(lease.remaining(), Duration::ZERO);
         lease.renew(now);
         assert!(!lease.is_valid(), "that moment has passed");
         assert!(Lease::always().is_valid());

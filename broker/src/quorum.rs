@@ -225,6 +225,11 @@ impl Quorum {
         self.applied.clone()
     }
 
+    /// The term that this node knows of.
+    pub(crate) fn term(&self) -> u64 {
+        self.metrics(|metrics| metrics.current_term)
+    }
+
     /// The leader, if this node leads or has heard of it lately.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         let leader = self.metrics(|metrics| metrics.current_leader);
@@ -326,7 +331,7 @@ impl Quorum {
         self.check_target(request.target)?;
         let leads = self.leadership.borrow().map(|_| self.me);
         Ok(RaftProbeResponse {
-            term: self.metrics(|metrics| metrics.current_term),
+            term: self.term(),
             leader: leads.or_else(|| self.heard.within(self.election_timeout)),
         })
     }

@@ -68,7 +68,10 @@ fn settings_exist() {
 #[test]
 fn metrics_exist() {
     let sources = sources();
-    for name in first_column(&document(), "## Alarms") {
+    let document = document();
+    let mut names = first_column(&document, "## Alarms");
+    names.extend(first_column(&document, "What else tells how a cluster is"));
+    for name in names {
         let (name, _) = name.split_once('{').unwrap_or((&name, ""));
         let name = name.split([' ', '=', '>']).next().unwrap();
         assert!(sources.contains(&format!("{name:?}")), "no metric {name}");

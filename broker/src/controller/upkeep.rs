@@ -280,6 +280,12 @@ impl Controller {
         }
     }
 
+    /// Why nothing is moved until the picture has settled, if so.
+    pub(super) fn safe_mode_reason(&self) -> Option<String> {
+        let upkeep = self.upkeep.lock();
+        upkeep.safe_mode.as_ref().and_then(SafeMode::reason)
+    }
+
     /// What is known of the brokers' loads.
     pub(super) fn loads(&self, image: &ClusterImage) -> NodeLoads {
         let now_ms = super::now_ms();
