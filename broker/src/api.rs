@@ -15,6 +15,8 @@ mod list_offsets;
 mod metadata;
 mod produce;
 mod replica_logs;
+#[cfg(test)]
+mod replication_tests;
 mod storage_error;
 
 use std::future::Future;
@@ -186,6 +188,11 @@ pub(crate) fn dispatch(
     {
         return Answer::Now(call.reply.error(shared, refusal.code, &refusal.message));
     }
+    if is_for_brokers(api) && from == From::Client {
+        let message = "only brokers of the cluster may ask this: Hello named no node";
+        let answer = call.reply.error(shared, ErrorCode::InvalidRequest, message);
+        return Answer::Now(answer);
+    }
     match api {
         ApiKey::Hello => call.decoded(shared, |request, reply| {
             hello::handle(shared, peer, &request, reply)
@@ -278,6 +285,22 @@ pub(crate) fn dispatch(
             controlled::pass_on(shared, request, from)
         }),
     }
+}
+
+/// What a client could only do harm with by mistake. There is no authentication yet: this keeps mistakes
+/// out, not enemies.
+fn is_for_brokers(api: ApiKey) -> bool {
+    matches!(
+        api,
+        ApiKey::RaftAppend
+            | ApiKey::RaftVote
+            | ApiKey::RaftSnapshot
+            | ApiKey::RaftProbe
+            | ApiKey::RegisterBroker
+            | ApiKey::BrokerHeartbeat
+            | ApiKey::AlterPartition
+            | ApiKey::AllocateProducerIds
+    )
 }
 
 /// What waits until this broker serves clients. Brokers are answered before that, because this one needs

@@ -21,6 +21,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use crate::identity::{Identity, Stage};
 use crate::life::{self, Wish};
 use crate::opening::open_partitions;
 use crate::reconcile::OpenedPartition;
@@ -82,7 +83,7 @@ impl ClusterTasks {
         self.spawn(async move { watch_quorum(&watching).await });
         let upkeep = Arc::clone(&shared.controller);
         self.spawn(async move { upkeep.keep_up().await });
-        if shared.is_founder {
+        if shared.identity.stage == Stage::Founding {
             shared.readiness.waits_for("its cluster is being formed");
             let founding = Arc::clone(shared);
             self.run(async move { found(&founding).await }).await??;
@@ -172,6 +173,13 @@ impl ClusterTasks {
             .await
             .map_err(|_| StartError::Aborted)?
             .map_err(|error| StartError::Register(error.to_string()))?;
+        if shared.identity.stage != Stage::Member {
+            let identity = Identity {
+                stage: Stage::Member,
+                ..shared.identity
+            };
+            identity.write(&shared.config.data_dir)?;
+        }
         shared.broker_epoch.set(epoch);
         Ok(())
     }

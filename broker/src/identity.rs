@@ -14,9 +14,40 @@ const FILE: &str = "identity";
 pub(crate) struct Identity {
     pub(crate) cluster_id: ClusterId,
     pub(crate) node_id: NodeId,
-    /// This node formed the cluster. If it stopped before the quorum had its first entry, it goes on
-    /// with forming; any other node without an entry waits for the leader instead.
-    pub(crate) is_founder: bool,
+    pub(crate) stage: Stage,
+}
+
+/// How far a node has come with becoming part of its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It forms the cluster. If it stops before the quorum has its first entry, it goes on with that.
+    Founding,
+    /// It has joined, and may not have heard of the metadata log yet.
+    Joined,
+    /// It has registered as a broker: it has a metadata log, and may have voted. If the log is not there
+    /// any more, the node must not go on as if it had never voted.
+    Member,
+}
+
+impl Stage {
+    const ALL: [(Self, &str); 3] = [
+        (Self::Founding, "founding"),
+        (Self::Joined, "joined"),
+        (Self::Member, "member"),
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Founding => "founding",
+            Self::Joined => "joined",
+            Self::Member => "member",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(_, known)| *known == word);
+        found.map(|(stage, _)| *stage)
+    }
 }
 
 /// Why a data directory cannot be used by this broker.
@@ -33,7 +64,7 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// The file is not one of ours, or damaged.
-    #[error("{} is damaged: expected `cluster` and `node` lines", path.display())]
+    #[error("{} is damaged: expected lines `cluster`, `node` and `stage`", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -86,7 +117,7 @@ impl Identity {
         Some(Self {
             cluster_id: value("cluster")?.parse().ok()?,
             node_id: value("node")?.parse().ok()?,
-            is_founder: value("founder") == Some("yes"),
+            stage: Stage::parse(value("stage")?)?,
         })
     }
 
@@ -99,10 +130,10 @@ impl Identity {
             let mut file = File::create(&temporary)?;
             writeln!(
                 file,
-                "cluster = {}\nnode = {}\nfounder = {}",
+                "cluster = {}\nnode = {}\nstage = {}",
                 self.cluster_id,
                 self.node_id,
-                if self.is_founder { "yes" } else { "no" }
+                self.stage.word()
             )?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
@@ -124,7 +155,7 @@ mod tests {
         Identity {
             cluster_id: ClusterId::random(),
             node_id: NodeId::new(7),
-            is_founder: true,
+            stage: Stage::Founding,
         }
     }
 
@@ -138,12 +169,12 @@ mod tests {
         let first = identity();
         first.write(dir.path()).unwrap();
         assert_eq!(Identity::load(dir.path(), None).unwrap(), Some(first));
-        let joined = Identity {
-            is_founder: false,
-            ..first
-        };
-        joined.write(dir.path()).unwrap();
-        assert_eq!(Identity::load(dir.path(), None).unwrap(), Some(joined));
+        for (stage, word) in Stage::ALL {
+            assert_eq!(stage.word(), word);
+            let now = Identity { stage, ..first };
+            now.write(dir.path()).unwrap();
+            assert_eq!(Identity::load(dir.path(), None).unwrap(), Some(now));
+        }
         let error = Identity::load(dir.path(), Some(NodeId::new(8))).unwrap_err();
         assert!(matches!(error, IdentityError::OtherNode { .. }), "{error}");
     }

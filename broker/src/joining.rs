@@ -21,8 +21,8 @@ use crate::controller::{Controller, ControllerSettings};
 use crate::controller_client::ControllerClient;
 use crate::disk_space::DiskSpace;
 use crate::foreign::ForeignPeers;
-use crate::formation::Newcomer;
-use crate::identity::Identity;
+use crate::formation::{Newcomer, check_seeds};
+use crate::identity::{Identity, Stage};
 use crate::lease::Lease;
 use crate::life::{BrokerEpochCell, Heartbeats};
 use crate::metadata::Metadata;
@@ -64,7 +64,10 @@ impl Joining {
             .map_err(|_| StartError::Aborted)??;
         let directory_id = directory.engine.dir_id();
         let identity = match directory.identity {
-            Some(identity) => identity,
+            Some(identity) => {
+                check_seeds(&self.config.seeds, identity.cluster_id, incarnation).await?;
+                identity
+            }
             None => {
                 self.readiness.waits_for("it looks for its cluster");
                 let newcomer = Newcomer {
@@ -77,7 +80,7 @@ impl Joining {
                 };
                 let identity = newcomer.settle(listener).await?;
                 identity.write(&self.config.data_dir)?;
-                info!(node = %identity.node_id, cluster = %identity.cluster_id, formed = identity.is_founder, "this broker belongs to a cluster");
+                info!(node = %identity.node_id, cluster = %identity.cluster_id, stage = ?identity.stage, "this broker belongs to a cluster");
                 identity
             }
         };
@@ -135,7 +138,7 @@ impl Joining {
                 identity.cluster_id
             )));
         }
-        if identity.is_founder {
+        if identity.stage == Stage::Founding {
             let (forming, at) = (Arc::clone(&quorum), host.clone());
             tasks
                 .run(async move { forming.form(&at, port).await })
@@ -175,7 +178,7 @@ impl Joining {
             incarnation,
             broker_epoch,
             advertised: (host, port),
-            is_founder: identity.is_founder,
+            identity,
             clock: Arc::new(Clock::default()),
             engine,
             quorum,

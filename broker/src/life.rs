@@ -10,8 +10,8 @@ use std::time::Duration;
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::BrokerEpoch;
 use highwater_protocol::messages::{
-    BrokerHeartbeatRequest, BrokerHeartbeatResponse, RegisterBrokerRequest, RegisterBrokerResponse,
-    SessionEnd,
+    BrokerHeartbeatRequest, BrokerHeartbeatResponse, PartitionsOfTopic, RegisterBrokerRequest,
+    RegisterBrokerResponse, SessionEnd,
 };
 use highwater_storage::LifeEnd;
 use parking_lot::Mutex;
@@ -98,6 +98,8 @@ pub(crate) struct Heartbeats {
     /// When the last heartbeat that was answered was sent.
     answered: Mutex<Option<BootTime>>,
     nudge: Notify,
+    /// Replicas that could not be used when the last heartbeat was sent ahead of time for that.
+    offline: Mutex<Vec<PartitionsOfTopic>>,
 }
 
 impl Default for Heartbeats {
@@ -107,6 +109,7 @@ impl Default for Heartbeats {
             standing: watch::channel(Standing::default()).0,
             answered: Mutex::new(None),
             nudge: Notify::new(),
+            offline: Mutex::default(),
         }
     }
 }
@@ -121,6 +124,15 @@ impl Heartbeats {
     /// Sends the next heartbeat at once: something has changed that the controller should know.
     pub(crate) fn nudge(&self) {
         self.nudge.notify_one();
+    }
+
+    /// As [`Self::nudge`], when other replicas than before cannot be used.
+    pub(crate) fn nudge_about(&self, offline: Vec<PartitionsOfTopic>) {
+        let mut known = self.offline.lock();
+        if *known != offline {
+            *known = offline;
+            self.nudge.notify_one();
+        }
     }
 
     /// This life is over: no heartbeat is sent any more.

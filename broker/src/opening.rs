@@ -13,7 +13,7 @@ use highwater_storage::{
 };
 use tracing::{error, info, warn};
 
-use crate::identity::Identity;
+use crate::identity::{Identity, Stage};
 use crate::partitions::{Hosted, Partitions};
 use crate::quorum::{raft_log_options, raft_partition};
 use crate::readiness::{Phase, Readiness};
@@ -63,8 +63,16 @@ impl Directory {
                 path: config.data_dir.clone(),
                 source,
             }),
-            None if self.identity.is_some() && partitions > 0 => Err(StartError::Quorum(format!(
-                "the metadata log is missing, but there are {partitions} partition directories"
+            None if self.identity.is_some_and(|own| own.stage == Stage::Member) => {
+                Err(StartError::Quorum(format!(
+                    "the metadata log of {} is missing; put it back, or remove this node from the \
+                     cluster (`highwater node remove`) and start it with an empty data directory",
+                    config.data_dir.display()
+                )))
+            }
+            None if partitions > 0 => Err(StartError::Quorum(format!(
+                "{} has {partitions} partition directories and no metadata log",
+                config.data_dir.display()
             ))),
             None => Ok(()),
         }

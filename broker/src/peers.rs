@@ -168,14 +168,6 @@ impl Peers {
             })
     }
 
-    /// Closes every connection, as the end of a process does.
-    #[cfg(test)]
-    pub(crate) fn close(&self) {
-        // Connections close when they are dropped, which takes a lock of theirs: not under ours.
-        let links = std::mem::take(&mut *self.links.lock());
-        drop(links);
-    }
-
     async fn connection(
         &self,
         node: NodeId,

@@ -106,6 +106,8 @@ pub(crate) struct Quorum {
     doubts: Doubts,
     /// Bounds what waits for the disk: a leader sends anew what is not answered in time.
     appends: Arc<Semaphore>,
+    /// One change of members at a time.
+    changing: tokio::sync::Mutex<()>,
     election_timeout: Duration,
     /// The one that it was started on.
     runtime: Handle,
@@ -151,6 +153,7 @@ impl Quorum {
             heard: Arc::default(),
             doubts: Doubts::default(),
             appends: Arc::new(Semaphore::new(APPENDS_MAX)),
+            changing: tokio::sync::Mutex::default(),
             election_timeout: options.election_timeout,
             runtime: Handle::current(),
             stop: CancellationToken::new(),
@@ -186,6 +189,8 @@ impl Quorum {
             raft.trigger().elect().await.map_err(stopped)?;
         }
         quorum.tasks.spawn(elections.run());
+        let finish = Self::finish_changes(Arc::downgrade(&quorum), quorum.stop.clone());
+        quorum.tasks.spawn(finish);
         quorum.tasks.close();
         Ok(quorum)
     }

@@ -165,9 +165,11 @@ impl Step {
         }
         let events = LeaderEvents::between(&self.before, image, self.shared.node_id);
         self.shared.metrics.replication().leader_events(events);
-        if self.shared.partitions.has_offline() {
-            // The controller must know before anything is begun anew: until then it may count on it.
-            self.shared.heartbeats.nudge();
+        // The controller must know before anything is begun anew: until then it may count on it.
+        let offline = self.shared.partitions.offline();
+        let has_offline = !offline.is_empty();
+        self.shared.heartbeats.nudge_about(offline);
+        if has_offline {
             let begun = self.reconcile.rebuild_all(image);
             if begun > 0 {
                 info!(

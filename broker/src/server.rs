@@ -205,6 +205,11 @@ impl RunningBroker {
         self.started.cluster_id
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.started.shared
+    }
+
     /// Turns the broker's wall clock, to show in tests that nothing but timestamps minds.
     pub fn jump_clock(&self, by_ms: i64) {
         self.started.shared.clock.jump(by_ms);

@@ -19,6 +19,7 @@ use crate::controller::Controller;
 use crate::controller_client::ControllerClient;
 use crate::disk_space::DiskSpace;
 use crate::foreign::ForeignPeers;
+use crate::identity::Identity;
 use crate::lease::Lease;
 use crate::life::{BrokerEpochCell, Heartbeats};
 use crate::metadata::Metadata;
@@ -42,7 +43,8 @@ pub(crate) struct Shared {
     pub(crate) broker_epoch: Arc<BrokerEpochCell>,
     /// Host and port at which clients and other brokers reach this one.
     pub(crate) advertised: (String, u16),
-    pub(crate) is_founder: bool,
+    /// As it was when this life began.
+    pub(crate) identity: Identity,
     pub(crate) clock: Arc<Clock>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) quorum: Arc<Quorum>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 
+use crate::balance::BalanceArgs;
 use crate::bench::BenchArgs;
 use crate::broker::BrokerArgs;
 use crate::cluster::ClusterArgs;
@@ -14,6 +15,8 @@ use crate::consume::ConsumeArgs;
 use crate::demo::DemoArgs;
 use crate::health::HealthArgs;
 use crate::log::LogArgs;
+use crate::node::NodeArgs;
+use crate::partition::PartitionArgs;
 use crate::produce::ProduceArgs;
 use crate::topic::TopicArgs;
 
@@ -56,8 +59,14 @@ pub(crate) enum Verb {
     Produce(ProduceArgs),
     /// Print the records of a topic
     Consume(ConsumeArgs),
-    /// Look at the cluster
+    /// Look at the cluster: brokers, health, metadata quorum
     Cluster(ClusterArgs),
+    /// Look at, drain and remove single brokers
+    Node(NodeArgs),
+    /// Look at partitions, move replicas, elect leaders
+    Partition(PartitionArgs),
+    /// Give every broker its share of the replicas
+    Balance(BalanceArgs),
     /// Ask a broker whether it is ready, as a health check does
     Health(HealthArgs),
     /// Look at a broker's files, offline
@@ -80,6 +89,9 @@ impl Verb {
             Self::Produce(args) => args.output.json(),
             Self::Consume(args) => args.reports_json(),
             Self::Cluster(args) => args.output.json(),
+            Self::Node(args) => args.output.json(),
+            Self::Partition(args) => args.output.json(),
+            Self::Balance(args) => args.output.json(),
             Self::Log(args) => args.output.json(),
             Self::Config(args) => args.output.json(),
             Self::Bench(args) => args.output.json(),
@@ -220,6 +232,35 @@ mod tests {
             "consume orders -o 5:9",
             "cluster info",
             "cluster info -o json -b h:1",
+            "topic create orders -r 3",
+            "cluster quorum",
+            "cluster quorum -o json",
+            "cluster voters --add 4 --remove 1",
+            "cluster voters --add 4,5",
+            "cluster health",
+            "cluster health --wait healthy --timeout 5m",
+            "cluster health --wait writable -o json",
+            "node list",
+            "node describe 2 -o json",
+            "node drain 3",
+            "node drain 3 --wait",
+            "node undrain 3",
+            "node remove 3 --force -y",
+            "partition list",
+            "partition list orders --only under-replicated",
+            "partition list --only offline",
+            "partition list --only at-min-isr",
+            "partition list --only moving -o json",
+            "partition move orders/0=1,2,3 orders/1=2,3,1 --wait",
+            "partition move --cancel orders/0",
+            "partition elect",
+            "partition elect --preferred orders/0",
+            "partition elect orders/0 --to 2",
+            "partition elect --unclean orders/3 --accept-data-loss",
+            "balance plan",
+            "balance run -w",
+            "balance status --watch",
+            "balance cancel -o json",
             "health",
             "health --url http://h:1/readyz --timeout 2s",
             "log dump dir",
@@ -238,6 +279,29 @@ mod tests {
     }
 
     #[test]
+    fn every_command_of_the_operations_document_is_understood() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let document = root.join("../docs/OPERATIONS.md");
+        let text = std::fs::read_to_string(document).unwrap();
+        let mut known = 0;
+        for line in text.split("```").skip(1).step_by(2).flat_map(str::lines) {
+            let line = line.split(" #").next().unwrap_or(line);
+            let Some(arguments) = line.strip_prefix("highwater ") else {
+                continue;
+            };
+            // Dots stand for what is left out.
+            if arguments.contains('…') {
+                continue;
+            }
+            if let Err(error) = parse(arguments) {
+                panic!("{line}: {error}");
+            }
+            known += 1;
+        }
+        assert!(known > 20, "only {known} commands were found");
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for line in [
             "",
@@ -253,6 +317,19 @@ mod tests {
             "topic create orders -p 0",
             "topic create orders -c novalue",
             "topic list --timeout 5",
+            "cluster voters",
+            "cluster health --wait sick",
+            "node drain",
+            "node remove x",
+            "partition move",
+            "partition move orders/0",
+            "partition list --only broken",
+            "partition elect --to 2",
+            "partition elect --unclean orders/3",
+            "partition elect --unclean --accept-data-loss",
+            "partition elect orders/3 --accept-data-loss",
+            "partition elect orders/3 --to 2 --unclean --accept-data-loss",
+            "balance",
             "produce orders -K :  -k fixed",
             "broker --set novalue=",
         ] {

@@ -190,7 +190,9 @@ impl StopSignals {
 }
 
 fn start_logging(config: &BrokerConfig) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.log.level)
+    // Raft's library reports every node that is down as an error, again and again; what matters of that
+    // is logged by the broker itself.
+    let filter = EnvFilter::try_new(format!("openraft=off,{}", config.log.level))
         .map_err(|error| Failure::error(format!("log.level: {error}")))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

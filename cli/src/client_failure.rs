@@ -121,7 +121,9 @@ impl From<SendError> for Failure {
         let (code, broker_code) = (error.code(), error.broker_code());
         let text = error.to_string();
         let failure = match error {
-            SendError::Request { source, .. } | SendError::Metadata { source, .. } => Self {
+            SendError::Request { source, .. }
+            | SendError::Metadata { source, .. }
+            | SendError::NoProducerId { source, .. } => Self {
                 message: text,
                 ..source.into()
             },
@@ -201,10 +203,22 @@ fn meaning(code: ErrorCode) -> (Exit, Option<&'static str>) {
         ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId => {
             (Exit::NotFound, Some(LIST_TOPICS))
         }
+        ErrorCode::UnknownNode => (
+            Exit::NotFound,
+            Some("`highwater node list` shows the nodes there are"),
+        ),
         ErrorCode::RequestTimedOut => (Exit::Timeout, None),
+        ErrorCode::NotController => (
+            Exit::Error,
+            Some("the cluster has no controller: `highwater cluster quorum` tells who is missing"),
+        ),
+        ErrorCode::NotEnoughReplicas => (
+            Exit::Error,
+            Some("`highwater partition list --only at-min-isr` shows where replicas are missing"),
+        ),
         ErrorCode::InvalidReplicationFactor => (
             Exit::Error,
-            Some("a single broker keeps one copy of each partition: use -r 1, or leave -r out"),
+            Some("each copy of a partition needs a broker of its own: `highwater node list`"),
         ),
         ErrorCode::InvalidConfig => (
             Exit::Error,

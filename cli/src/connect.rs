@@ -2,10 +2,37 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
-use highwater_client::Client;
+use highwater_client::{Admin, Client};
 
-use crate::args::ConnectArgs;
-use crate::exit::{Exit, Failure};
+use crate::args::{ConnectArgs, OutputArgs};
+use crate::exit::{Exit, Failure, Failures};
+
+/// What verbs need that ask the cluster something.
+pub(crate) struct Session {
+    client: Client,
+    /// Whether results are printed as JSON.
+    pub(crate) json: bool,
+}
+
+impl Session {
+    /// Connects.
+    pub(crate) async fn open(args: &ConnectArgs, output: &OutputArgs) -> Result<Self, Failure> {
+        Ok(Self {
+            client: connect(args).await?,
+            json: output.json(),
+        })
+    }
+
+    /// The administrative calls.
+    pub(crate) fn admin(&self) -> Admin {
+        self.client.admin()
+    }
+
+    /// For verbs that go on after one of several things failed.
+    pub(crate) fn failures(&self) -> Failures {
+        Failures::new(self.json)
+    }
+}
 
 /// Connects to the first broker that answers.
 pub(crate) async fn connect(args: &ConnectArgs) -> Result<Client, Failure> {

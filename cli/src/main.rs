@@ -3,12 +3,13 @@
 //! [`args`] declares what can be typed, one module per verb does it, [`exit`] says how it ends. A
 //! verb returns an [`exit::Outcome`]; only this file turns that into text on stderr and a status.
 //!
-//! [`topic`], [`produce`], [`consume`] and [`cluster`] are clients of a running broker; [`broker`] is
-//! one; [`log`] and [`config`] only look at files. [`output`] prints results, [`progress`] what is
+//! [`topic`], [`produce`], [`consume`], [`cluster`], [`node`], [`partition`] and [`balance`] are
+//! clients of running brokers; [`broker`] is one; [`log`] and [`config`] only look at files. [`output`] prints results, [`progress`] what is
 //! going on.
 #![forbid(unsafe_code)]
 
 mod args;
+mod balance;
 mod base64;
 mod bench;
 mod broker;
@@ -25,9 +26,12 @@ mod health;
 mod interrupt;
 mod log;
 mod moment;
+mod node;
 mod output;
+mod partition;
 mod produce;
 mod progress;
+mod replicas;
 mod topic;
 
 use std::process::ExitCode;
@@ -73,6 +77,9 @@ fn run(verb: Verb) -> Outcome {
         Verb::Produce(args) => block_on(produce::run(&args)),
         Verb::Consume(args) => block_on(consume::run(&args)),
         Verb::Cluster(args) => block_on(cluster::run(&args)),
+        Verb::Node(args) => block_on(node::run(&args)),
+        Verb::Partition(args) => block_on(partition::run(&args)),
+        Verb::Balance(args) => block_on(balance::run(&args)),
         Verb::Health(args) => block_on(health::run(&args)),
         Verb::Log(args) => log::run(&args),
         Verb::Config(args) => config::run(&args),

@@ -12,8 +12,7 @@ mod pattern;
 mod trim;
 
 use clap::{Args, Subcommand};
-use highwater_client::{Client, PartitionDescription};
-use highwater_protocol::error_code::ErrorCode;
+use highwater_client::Client;
 use highwater_protocol::ids::PartitionId;
 
 use crate::args::{ConnectArgs, OutputArgs};
@@ -62,11 +61,6 @@ impl Context {
     fn failures(&self) -> Failures {
         Failures::new(self.json)
     }
-}
-
-/// Whether the broker cannot serve the partition.
-fn is_offline(partition: &PartitionDescription) -> bool {
-    partition.error != ErrorCode::None || partition.leader.is_none()
 }
 
 /// The partitions asked for, in order and once each; all of the topic's if none was named.

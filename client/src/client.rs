@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_protocol::api_key::Request;
+use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{ClusterId, NodeId, TopicName};
+use highwater_protocol::messages::MetadataResponse;
 use tokio::time::Instant;
 
 use crate::admin::Admin;
@@ -339,26 +341,42 @@ impl ClientCore {
         {
             return Ok(topic);
         }
-        let request = Metadata::request(name);
-        let (node, answer) = self.ask_until(&request, |_| false).await?;
-        self.take_over(&answer);
-        if let Some(controller) = answer.controller.filter(|controller| *controller != node)
-            && self.metadata.topic(name.as_str()).is_none()
-            && let Ok(answer) = self
-                .ask_within(controller, &request, QUESTION_PATIENCE)
-                .await
-        {
-            // Created a moment ago: not every broker has heard of it, the controller has.
-            self.take_over(&answer);
-        }
+        self.look_up(name.as_str()).await?;
         drop(asking);
         self.metadata
             .topic(name.as_str())
             .ok_or(LookupError::Unknown)
     }
 
+    /// Asks for the topic and takes the answer over. Where a broker does not know the topic, the
+    /// controller has the last word: one that was created a moment ago is not known everywhere.
+    pub(crate) async fn look_up(&self, name: &str) -> Result<MetadataResponse, RequestError> {
+        let request = Metadata::request(name);
+        let (node, mut answer) = self.ask_until(&request, |_| false).await?;
+        let unknown = |answer: &MetadataResponse| {
+            let mut topics = answer.topics.iter();
+            topics.any(|topic| topic.error == ErrorCode::UnknownTopicOrPartition)
+        };
+        self.take_over_addresses(&answer);
+        if let Some(controller) = answer.controller.filter(|controller| *controller != node)
+            && unknown(&answer)
+            && let Ok(last_word) = self
+                .ask_within(controller, &request, QUESTION_PATIENCE)
+                .await
+        {
+            answer = last_word;
+        }
+        self.take_over(&answer);
+        Ok(answer)
+    }
+
     /// Takes over metadata that was asked for elsewhere.
-    pub(crate) fn take_over(&self, answer: &highwater_protocol::messages::MetadataResponse) {
+    pub(crate) fn take_over(&self, answer: &MetadataResponse) {
+        self.take_over_addresses(answer);
+        self.metadata.apply(answer);
+    }
+
+    fn take_over_addresses(&self, answer: &MetadataResponse) {
         self.brokers
             .set_addresses(answer.brokers.iter().map(|broker| {
                 let address = if broker.host.contains(':') {
@@ -368,7 +386,6 @@ impl ClientCore {
                 };
                 (broker.node_id, Arc::from(address))
             }));
-        self.metadata.apply(answer);
     }
 }
 

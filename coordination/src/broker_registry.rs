@@ -80,6 +80,15 @@ impl BrokerRegistry {
         }
     }
 
+    /// This controller stood still for a while: what it did not hear in that time means nothing, and
+    /// everybody who had a session gets a full one from now on. Later fencing is always safe.
+    pub fn stood_still(&mut self, now_ms: u64) {
+        self.activated_ms = self.activated_ms.max(now_ms);
+        for vitals in self.brokers.values_mut().filter(|one| one.has_session) {
+            vitals.last_seen_ms = vitals.last_seen_ms.max(now_ms);
+        }
+    }
+
     /// A broker was registered: its session begins.
     pub fn registered(&mut self, node: NodeId, now_ms: u64) {
         let vitals = BrokerVitals {

@@ -102,6 +102,23 @@ fn only_unfenced_brokers_expire() {
 }
 
 #[test]
+fn a_controller_that_stood_still_blames_nobody_for_it() {
+    let mut image = image(&[1, 2, 3]);
+    set_fenced(&mut image, 3, true);
+    let mut registry = active(&image, 0);
+    registry.ended(node(3));
+    assert_eq!(registry.expired(&image, 5000, 1000), [node(1), node(2)]);
+    registry.stood_still(5000);
+    assert!(registry.expired(&image, 5999, 1000).is_empty());
+    assert_eq!(registry.expired(&image, 6000, 1000), [node(1), node(2)]);
+    assert!(registry.is_alive(node(1), 5999, 1000));
+    assert!(
+        !registry.is_alive(node(3), 5999, 1000),
+        "a session that was over stays over"
+    );
+}
+
+#[test]
 fn another_life_waits_for_the_session_of_the_old_one() {
     let image = image(&[1, 2]);
     let mut registry = active(&image, 0);

@@ -72,6 +72,38 @@ impl BrokerProcess {
     pub fn start_on(data_dir: &Path, listen: &str, settings: &[&str]) -> Self {
         let mut command = Command::new(binary());
         command.args(arguments(data_dir, listen, settings));
+        command.stderr(Stdio::inherit());
+        Self::wait_until_it_serves(command)
+    }
+
+    /// Starts a broker whose command line stands behind `prefix` (empty, or a program that becomes what
+    /// it is told to run), and appends what it logs to a file.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    #[must_use]
+    pub fn start_logged(
+        prefix: &[&str],
+        data_dir: &Path,
+        listen: &str,
+        settings: &[&str],
+        log: &Path,
+    ) -> Self {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("the log file can be opened");
+        let mut command = match prefix {
+            [] => Command::new(binary()),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary());
+                command
+            }
+        };
+        command.args(arguments(data_dir, listen, settings));
+        command.stderr(log);
         Self::wait_until_it_serves(command)
     }
 
@@ -92,6 +124,7 @@ impl BrokerProcess {
             .arg((file_bytes_max / 1024).to_string())
             .arg(binary());
         command.args(arguments(data_dir, "127.0.0.1:0", settings));
+        command.stderr(Stdio::inherit());
         Self::wait_until_it_serves(command)
     }
 
@@ -114,10 +147,7 @@ impl BrokerProcess {
     }
 
     fn wait_until_it_serves(mut command: Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the broker can be started");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut line = String::new();
@@ -181,6 +211,41 @@ impl BrokerProcess {
     pub fn kill(mut self) {
         self.child.kill().expect("the broker can be killed");
         self.child.wait().expect("the broker can be reaped");
+    }
+
+    /// SIGSTOP, and waits until no thread of it runs: time goes on, and it does not notice.
+    ///
+    /// # Panics
+    /// When it cannot be stopped.
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("the broker can be paused");
+        let deadline = Instant::now() + DEADLINE;
+        while !self.has_stopped() {
+            assert!(Instant::now() < deadline, "the broker is not paused");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Panics
+    /// When it cannot be signalled.
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).expect("the broker goes on");
+    }
+
+    fn has_stopped(&self) -> bool {
+        let tasks = format!("/proc/{}/task", self.pid());
+        let tasks = std::fs::read_dir(tasks).expect("the process is there");
+        tasks.flatten().all(|task| {
+            // A thread that has just ended is no thread that runs.
+            let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else {
+                return true;
+            };
+            // PID (NAME) STATE ..., and a name may contain anything.
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     /// SIGTERM, and waits for an orderly end.

@@ -1,7 +1,11 @@
-//! What the end-to-end and fault tests share: a broker as a real process, and where things are.
+//! What the end-to-end and fault tests share: brokers as real processes, their networks, workloads and
+//! checks.
 #![forbid(unsafe_code)]
 
 pub mod broker_process;
+pub mod cluster_process;
+pub mod health;
+pub mod namespaces;
 pub mod raw;
 pub mod workload;
 

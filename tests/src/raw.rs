@@ -113,6 +113,20 @@ impl RawClient {
         request: &R,
     ) -> io::Result<Result<R::Response, Refused>> {
         let correlation = self.try_send(request)?;
+        self.answer::<R>(correlation)
+    }
+
+    /// Waits for the response to a request that was sent.
+    ///
+    /// # Errors
+    /// As [`Self::try_call`].
+    ///
+    /// # Panics
+    /// When the broker answers something that is no response to it.
+    pub fn answer<R: Request>(
+        &mut self,
+        correlation: CorrelationId,
+    ) -> io::Result<Result<R::Response, Refused>> {
         let (header, body) = self.receive()?;
         assert_eq!(header.0, correlation, "the response is to this request");
         Ok(match header.1 {

@@ -201,6 +201,12 @@ impl Outcome {
             .count()
     }
 
+    /// Records whose producer was told that they may not be in the log.
+    #[must_use]
+    pub fn in_doubt(&self) -> usize {
+        self.sent.len() - self.acked()
+    }
+
     /// Reads the topic and checks it.
     ///
     /// # Panics

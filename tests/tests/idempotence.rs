@@ -65,11 +65,33 @@ impl Producer {
     }
 
     fn send(&self, client: &mut RawClient, number: u32) -> Result<Offset, Refused> {
-        self.send_bytes(client, self.batch(number))
+        self.send_bytes(client, &self.batch(number))
     }
 
-    fn send_bytes(&self, client: &mut RawClient, batch: Bytes) -> Result<Offset, Refused> {
-        client.produce(self.topic, ZERO, Acks::All, batch).unwrap()
+    /// Sends a batch until it is answered for good. On a busy machine a broker may lose its session
+    /// for a moment and say so; to send again is what sequence numbers are for.
+    fn send_bytes(&self, client: &mut RawClient, batch: &Bytes) -> Result<Offset, Refused> {
+        let began = Instant::now();
+        loop {
+            let answer = client
+                .produce(self.topic, ZERO, Acks::All, batch.clone())
+                .unwrap();
+            let for_now = matches!(
+                &answer,
+                Err(Refused {
+                    code: ErrorCode::NotLeader
+                        | ErrorCode::NotEnoughReplicas
+                        | ErrorCode::NotEnoughReplicasAfterAppend
+                        | ErrorCode::RequestTimedOut,
+                    ..
+                })
+            );
+            if !for_now {
+                return answer;
+            }
+            assert!(began.elapsed() < DEADLINE, "{answer:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn send_all(&self, client: &mut RawClient, numbers: std::ops::Range<u32>) {
@@ -138,7 +160,7 @@ async fn a_retry_is_answered_like_the_first_attempt_and_appends_nothing() {
         assert_eq!(code(answer), ErrorCode::DuplicateSequence);
     }
     let part = producer.batch_at(7 * RECORDS + 1, 1);
-    let answer = producer.send_bytes(&mut client, part);
+    let answer = producer.send_bytes(&mut client, &part);
     assert_eq!(code(answer), ErrorCode::DuplicateSequence);
     assert_records(&mut client, topic, 8);
     producer.send_all(&mut client, 8..9);
@@ -161,19 +183,19 @@ async fn gaps_and_old_epochs_are_refused() {
     assert_eq!(code(answer), ErrorCode::OutOfOrderSequence);
     // Half known, half new.
     let overlap = producer.batch_at(2 * RECORDS - 1, 2);
-    let answer = producer.send_bytes(&mut client, overlap);
+    let answer = producer.send_bytes(&mut client, &overlap);
     assert_eq!(code(answer), ErrorCode::OutOfOrderSequence);
     // Several batches of one request count as one: the second does not follow the first.
     let gap = [producer.batch(2), producer.batch(4)].concat().into();
-    let answer = producer.send_bytes(&mut client, gap);
+    let answer = producer.send_bytes(&mut client, &gap);
     assert_eq!(code(answer), ErrorCode::OutOfOrderSequence);
     let mixed = [producer.batch(1), producer.batch(2)].concat().into();
-    let answer = producer.send_bytes(&mut client, mixed);
+    let answer = producer.send_bytes(&mut client, &mixed);
     assert_eq!(code(answer), ErrorCode::InvalidBatch);
     assert_records(&mut client, topic, 2);
     let pair: Bytes = [producer.batch(2), producer.batch(3)].concat().into();
     for _ in 0..2 {
-        let answer = producer.send_bytes(&mut client, pair.clone());
+        let answer = producer.send_bytes(&mut client, &pair);
         assert_eq!(answer, Ok(Offset::new(u64::from(2 * RECORDS))));
     }
     assert_records(&mut client, topic, 4);
@@ -205,7 +227,7 @@ async fn half_a_stamp_is_refused() {
         base_sequence: None,
     }));
     builder.push(Timestamp::from_millis(1), None, None, &[]);
-    let answer = producer.send_bytes(&mut client, builder.build());
+    let answer = producer.send_bytes(&mut client, &builder.build());
     assert_eq!(code(answer), ErrorCode::InvalidBatch);
     assert_records(&mut client, topic, 0);
     broker.shutdown().await.unwrap();

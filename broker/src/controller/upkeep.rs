@@ -78,6 +78,7 @@ impl Controller {
                 .clamp(TICK_MIN, TICK_MAX);
             let mut ticks = tokio::time::interval_at(Instant::now(), every);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut idle_since = now_ms();
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {}
@@ -89,9 +90,26 @@ impl Controller {
                         break;
                     }
                 }
+                self.mind_the_gap(idle_since);
                 self.tick().await;
+                idle_since = now_ms();
             }
             info!(term, "this broker is no longer the active controller");
+        }
+    }
+
+    /// A process that was stopped, or a machine that was suspended, finds everybody silent for as long
+    /// as it did not listen. Only the time between two ticks counts: what a tick itself takes, for a
+    /// quorum that is slow to answer, must not keep sessions alive for ever.
+    fn mind_the_gap(&self, idle_since: u64) {
+        let now_ms = now_ms();
+        let gap = now_ms.saturating_sub(idle_since);
+        if gap > self.session_timeout_ms() / 2 {
+            warn!(
+                gap_ms = gap,
+                "this broker stood still: all sessions begin anew"
+            );
+            self.registry.lock().stood_still(now_ms);
         }
     }
 
@@ -182,10 +200,7 @@ impl Controller {
         };
         let kept_from_voting = self.upkeep.lock().kept_from_voting.clone();
         if self.quorum.is_changing_voters() {
-            // A change that an earlier leader began and did not end.
-            if let Err(error) = self.quorum.set_voters(&members.voters).await {
-                debug!(%error, "a change of the voters is not ended yet");
-            }
+            // The quorum brings it to its end by itself; `members` has the voters of both sets until then.
             return;
         }
         let plan = plan_members(

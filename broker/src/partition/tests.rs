@@ -2,7 +2,7 @@
 
 use highwater_coordination::partition_leader::AckWhen;
 use highwater_protocol::error_code::ErrorCode;
-use highwater_protocol::ids::{NodeId, Offset, Timestamp};
+use highwater_protocol::ids::{LeaderEpoch, NodeId, Offset, Timestamp};
 use highwater_protocol::messages::Acks;
 use highwater_storage::Durability;
 
@@ -190,7 +190,7 @@ fn an_epoch_that_is_over_changes_nothing() {
     let [a, b, _c] = three(Durability::Replicated);
     a.lead(5, &[1, 2], 1);
     a.follow(&b, 4, false);
-    assert_eq!(a.partition.leads_in().map(|epoch| epoch.get()), Some(5));
+    assert_eq!(a.partition.leads_in().map(LeaderEpoch::get), Some(5));
     a.follow(&b, 6, false);
     a.lead(5, &[1, 2], 1);
     assert_eq!(a.partition.leads_in(), None);

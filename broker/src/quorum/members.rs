@@ -1,12 +1,14 @@
 //! Who votes in the metadata quorum and who only learns.
 
 use std::collections::BTreeSet;
+use std::sync::Weak;
 
 use highwater_protocol::ids::NodeId;
 use highwater_protocol::messages::{DescribeQuorumResponse, QuorumMember};
 use openraft::ChangeMembers;
 use openraft::ServerState;
 use openraft::error::{ClientWriteError, RaftError};
+use tokio_util::sync::CancellationToken;
 
 use super::types::{Member, node_id, raft_id};
 use super::{ProposeError, Quorum};
@@ -39,7 +41,7 @@ impl Quorum {
 
     /// Changes who votes to exactly these, which must be members. Who voted before and does no more
     /// learns from then on. Two entries, through a joint configuration; when the leader is lost in
-    /// between, the next leader must be asked for the same again.
+    /// between, the next leader brings it to its end.
     ///
     /// # Errors
     /// [`ProposeError::NotLeader`], [`ProposeError::Members`], [`ProposeError::Unknown`]
@@ -85,10 +87,40 @@ impl Quorum {
 
     /// Whether the voters are being changed, or were and the change was cut off.
     pub(crate) fn is_changing_voters(&self) -> bool {
+        self.voters_to_come().is_some()
+    }
+
+    /// The voters that a change goes to, or would if it had not been cut off; `None` when there is none.
+    pub(super) fn voters_to_come(&self) -> Option<BTreeSet<u64>> {
         self.metrics(|metrics| {
             let membership = metrics.membership_config.membership();
-            membership.get_joint_config().len() > 1
+            match &membership.get_joint_config()[..] {
+                [_, .., last] => Some(last.clone()),
+                _ => None,
+            }
         })
+    }
+
+    /// Brings a change of voters to its end that lost its leader, or whoever asked for it, half-way:
+    /// until then majorities of both sets are needed for everything.
+    pub(super) async fn finish_changes(quorum: Weak<Self>, stop: CancellationToken) {
+        loop {
+            let Some(quorum) = quorum.upgrade() else {
+                return;
+            };
+            let pause = quorum.election_timeout;
+            let is_ours =
+                quorum.leadership.borrow().is_some() && quorum.changing.try_lock().is_ok();
+            if is_ours && let Some(voters) = quorum.voters_to_come() {
+                let outcome = quorum.change(ChangeMembers::ReplaceAllVoters(voters)).await;
+                tracing::info!(?outcome, "a change of voters that was cut off goes on");
+            }
+            drop(quorum);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+        }
     }
 
     /// The quorum as its leader sees it; `None` on any other node.
@@ -140,9 +172,12 @@ impl Quorum {
         if self.leadership.borrow().is_none() {
             return Err(self.not_leader());
         }
+        let changed = async {
+            let _turn = self.changing.lock().await;
+            self.raft.change_membership(change, true).await
+        };
         let limit = self.election_timeout * CHANGE_TIMEOUTS;
-        let changed = tokio::time::timeout(limit, self.raft.change_membership(change, true)).await;
-        match changed {
+        match tokio::time::timeout(limit, changed).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error)))) => {
                 Err(ProposeError::Members(error.to_string()))

@@ -74,21 +74,32 @@ pub(super) fn path_of(dir: &Path, last: Option<LogId>) -> PathBuf {
     dir.join(format!("{index:020}-{term:010}{SUFFIX}"))
 }
 
-/// The snapshots in a directory, the newest first. Removes what a crash left unfinished.
+/// The snapshots in a directory, the newest first.
 pub(super) fn find(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = named(dir, SUFFIX)?;
+    // Names have numbers of a fixed width.
+    found.sort();
+    found.reverse();
+    Ok(found)
+}
+
+/// Removes what a crash left unfinished. Only while nobody writes a snapshot.
+pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    for path in named(dir, UNFINISHED)? {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+fn named(dir: &Path, suffix: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(UNFINISHED) {
-            std::fs::remove_file(&path)?;
-        } else if name.ends_with(SUFFIX) {
+        if name.ends_with(suffix) {
             found.push(path);
         }
     }
-    // Names have numbers of a fixed width.
-    found.sort();
-    found.reverse();
     Ok(found)
 }
 

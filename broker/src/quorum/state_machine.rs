@@ -51,6 +51,7 @@ struct SnapshotStore {
 impl StateMachine {
     /// Starts from the newest snapshot in `dir`; `purged` is the entry up to which the log needs one.
     pub(crate) fn open(dir: &Path, purged: Option<LogId>) -> Result<Self, SnapshotError> {
+        snapshot_file::remove_unfinished(dir)?;
         let mut newest = None;
         for path in snapshot_file::find(dir)? {
             match snapshot_file::read(&mut File::open(&path)?) {

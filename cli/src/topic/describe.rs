@@ -12,6 +12,7 @@ use super::bounds::partition_bounds;
 use crate::consume::Bounds;
 use crate::exit::{Exit, Outcome};
 use crate::output::{self, Column, Rows};
+use crate::replicas::{self, ids};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -65,7 +66,7 @@ async fn look_up(name: &str, context: &Context) -> Result<Described, AdminError>
     let online: Vec<_> = topic
         .partitions
         .iter()
-        .filter(|partition| !super::is_offline(partition))
+        .filter(|partition| !replicas::is_offline(partition))
         .map(|partition| partition.partition)
         .collect();
     let bounds = partition_bounds(&admin, name, &online).await?;
@@ -92,7 +93,10 @@ fn to_json(args: &DescribeArgs, described: &Described) -> Value {
                     "leader_epoch": partition.leader_epoch.get(),
                     "replicas": ids(&partition.replicas),
                     "isr": ids(&partition.isr),
-                    "online": !super::is_offline(partition),
+                    "elr": ids(&partition.elr),
+                    "adding": ids(&partition.adding),
+                    "removing": ids(&partition.removing),
+                    "online": !replicas::is_offline(partition),
                     "start_offset": bounds.map(|bounds| bounds.start.get()),
                     "end_offset": bounds.map(|bounds| bounds.end.get()),
                 })
@@ -130,6 +134,8 @@ fn to_text(args: &DescribeArgs, described: &Described) -> String {
             Column::Number("EPOCH"),
             Column::Text("REPLICAS"),
             Column::Text("ISR"),
+            Column::Text("ELR"),
+            Column::Text("MOVING"),
             Column::Number("START"),
             Column::Number("END"),
             Column::Number("RECORDS"),
@@ -146,41 +152,29 @@ fn to_text(args: &DescribeArgs, described: &Described) -> String {
     text
 }
 
-fn partition_row(partition: &PartitionDescription, bounds: Option<&Bounds>) -> [String; 9] {
+fn partition_row(partition: &PartitionDescription, bounds: Option<&Bounds>) -> [String; 11] {
     let offset = |pick: fn(&Bounds) -> Offset| {
         bounds.map_or_else(|| "-".to_owned(), |bounds| pick(bounds).to_string())
     };
     [
         partition.partition.to_string(),
-        partition
-            .leader
-            .map_or_else(|| "none".to_owned(), |leader| leader.to_string()),
+        replicas::leader(partition),
         partition.leader_epoch.to_string(),
-        join(&partition.replicas),
-        join(&partition.isr),
+        replicas::join(&partition.replicas),
+        replicas::join_or_dash(&partition.isr),
+        replicas::join_or_dash(&partition.elr),
+        replicas::moving(partition),
         offset(|bounds| bounds.start),
         offset(|bounds| bounds.end),
         bounds.map_or_else(
             || "-".to_owned(),
             |bounds| bounds.end.records_since(bounds.start).to_string(),
         ),
-        if super::is_offline(partition) {
+        if replicas::is_offline(partition) {
             "offline"
         } else {
             "online"
         }
         .to_owned(),
     ]
-}
-
-fn ids(nodes: &[NodeId]) -> Vec<u32> {
-    nodes.iter().map(|node| node.get()).collect()
-}
-
-fn join(nodes: &[NodeId]) -> String {
-    nodes
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
 }

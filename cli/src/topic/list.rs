@@ -81,6 +81,6 @@ fn offline(topic: &highwater_client::TopicDescription) -> usize {
     topic
         .partitions
         .iter()
-        .filter(|partition| super::is_offline(partition))
+        .filter(|partition| crate::replicas::is_offline(partition))
         .count()
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod broker_process;
+mod cluster;
 mod consume;
 mod demo;
 mod errors;

@@ -271,10 +271,8 @@ impl ClientCore {
         if !error.is_retriable() || Instant::now() + pause >= attempts.deadline {
             return Err(error);
         }
-        let unknown = matches!(
-            error.broker_code(),
-            Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
-        );
+        // A leader that does not know the topic's id yet, while metadata has it, lags behind.
+        let unknown = error.broker_code() == Some(ErrorCode::UnknownTopicOrPartition);
         if unknown && failures > 1 {
             return Err(error);
         }

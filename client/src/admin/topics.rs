@@ -126,11 +126,7 @@ impl Admin {
     /// # Cancel safety
     /// Dropping the future only gives up the answer.
     pub async fn describe_topic(&self, name: &str) -> Result<TopicDescription, AdminError> {
-        let request = m::MetadataRequest {
-            topics: Some(vec![name.to_owned()]),
-        };
-        let answer = self.core.ask_any(&request).await?;
-        self.core.take_over(&answer);
+        let answer = self.core.look_up(name).await?;
         let topic = only(answer.topics, name)?;
         let message = (topic.error == ErrorCode::UnknownTopicOrPartition)
             .then(|| format!("topic {name} does not exist"));

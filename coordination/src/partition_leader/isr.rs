@@ -260,6 +260,13 @@ impl PartitionLeader {
                 follower.on_joined(self.now);
             }
         }
+        // Whoever was put out proves itself anew, by a fetch: what it had before says nothing about a
+        // replica that has stopped, and proposing it again at once would undo what was decided.
+        for left in self.isr.difference(&isr) {
+            if let Some(follower) = self.followers.get_mut(left) {
+                follower.progress = None;
+            }
+        }
         self.partition_epoch = partition_epoch;
         self.isr = isr;
         self.pending = None;

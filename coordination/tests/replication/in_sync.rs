@@ -199,6 +199,7 @@ fn metadata_and_answer_may_come_in_either_order() {
     leader.on_image(&view(7, &[1], 2), at(3));
     leader.on_alter_outcome(&proposal, changed(6, &[1, 2]), at(4));
     assert_eq!((leader.partition_epoch(), leader.isr().len()), (7, 1));
+    fetched(&mut leader, 2, 10, 4);
     let (proposal, _) = proposed(&mut leader).unwrap();
     leader.on_alter_outcome(&proposal, changed(8, &[1, 2]), at(5));
     leader.on_image(&view(7, &[1], 2), at(6));
@@ -257,4 +258,32 @@ fn what_the_controller_answers_is_told_apart() {
     ] {
         assert_eq!(of(unclear), AlterOutcome::Unknown);
     }
+}
+
+/// A replica whose log went offline was put out by the controller, its leader proposed it again because
+/// of what it had last fetched, and so on thousands of times, while nothing could be committed.
+#[test]
+fn who_was_put_out_joins_again_only_with_a_new_fetch() {
+    let mut leader = leader(WrittenMeans::Appended, 2, &[1, 2, 3], 3);
+    fetched(&mut leader, 2, 10, 1);
+    fetched(&mut leader, 3, 10, 2);
+    leader.on_appended(Offset::new(12), Acks::All);
+    fetched(&mut leader, 2, 12, 3);
+    leader.on_image(&view(6, &[1, 2], 3), at(4));
+    assert!(
+        !leader.has_proposal(),
+        "3 was caught up when it was last heard"
+    );
+    assert_eq!(
+        leader.high_watermark(),
+        Offset::new(12),
+        "and nobody waits for it"
+    );
+    for n in 1..4 {
+        leader.on_tick(at(n * LAG_MS / 4));
+        fetched(&mut leader, 2, 12, n * LAG_MS / 4);
+        assert!(!leader.has_proposal());
+    }
+    fetched(&mut leader, 3, 12, LAG_MS);
+    assert_eq!(proposed(&mut leader).unwrap().1, [1, 2, 3]);
 }

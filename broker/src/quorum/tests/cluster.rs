@@ -50,7 +50,6 @@ pub(super) struct Cluster {
 struct Node {
     quorum: Arc<Quorum>,
     engine: Arc<Engine>,
-    peers: Arc<Peers>,
     broker: TestBroker,
 }
 
@@ -129,7 +128,7 @@ impl Cluster {
             cluster: self.id,
             engine: Arc::clone(&engine),
             dir: dir.path().join("raft"),
-            peers: Arc::clone(&peers),
+            peers,
             election_timeout: ELECTION_TIMEOUT,
             snapshot_entries: self.snapshot_entries,
         })
@@ -147,7 +146,6 @@ impl Cluster {
         let started = Node {
             quorum,
             engine,
-            peers,
             broker,
         };
         self.nodes.insert(id, started);
@@ -158,7 +156,6 @@ impl Cluster {
         let stopped = self.nodes.remove(&node(id)).unwrap();
         stopped.broker.stop();
         stopped.quorum.shutdown().await;
-        stopped.peers.close();
         stopped.engine.close().unwrap();
     }
 
@@ -190,7 +187,14 @@ impl Cluster {
 
     pub(super) async fn leader_other_than(&self, not: u32) -> (u32, u64) {
         let mut found = None;
-        until("somebody leads", || {
+        let deadline = Instant::now() + PATIENCE;
+        while found.is_none() {
+            assert!(
+                Instant::now() < deadline,
+                "nobody leads: {:#?}",
+                self.states()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
             found = self
                 .nodes
                 .iter()
@@ -200,9 +204,7 @@ impl Cluster {
                     Some((id.get(), term?))
                 })
                 .max_by_key(|(_, term)| *term);
-            found.is_some()
-        })
-        .await;
+        }
         found.unwrap()
     }
 

@@ -1,4 +1,6 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::ProposeError;
 use super::cluster::{Cluster, has_topic, node, until};
@@ -35,7 +37,7 @@ async fn a_quorum_grows_from_one_to_three_and_shrinks_again() {
     })
     .await;
     let (leader, _) = cluster.leader().await;
-    assert!(!cluster.quorum(leader).is_changing_voters());
+    assert_eq!(cluster.quorum(leader).voters_to_come(), None);
     let described = cluster.quorum(leader).describe().unwrap();
     assert!(described.members.iter().all(|member| member.voter));
 
@@ -82,4 +84,25 @@ async fn strangers_cannot_vote_and_only_the_leader_changes_members() {
     assert!(matches!(error, Err(ProposeError::NotLeader { .. })));
     assert!(cluster.quorum(other).describe().is_none());
     cluster.propose(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_voters_that_was_cut_off_is_brought_to_its_end() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.start(2).await;
+    cluster.add_learner(2).await;
+    cluster.stop(2).await;
+    let voters = BTreeSet::from([node(1), node(2)]);
+    let leader = Arc::clone(cluster.quorum(1));
+    // It needs the new voter, and whoever asked for it does not wait.
+    let given_up = tokio::time::timeout(Duration::from_millis(50), leader.set_voters(&voters));
+    assert!(given_up.await.is_err());
+    assert_eq!(leader.voters_to_come(), Some(BTreeSet::from([1, 2])));
+    cluster.start(2).await;
+    until("both vote, and nothing is left of the change", || {
+        leader.voters_to_come().is_none() && leader.members().0 == voters
+    })
+    .await;
+    cluster.propose(1).await;
+    cluster.all_have([1, 2], 1).await;
 }

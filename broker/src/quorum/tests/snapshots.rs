@@ -77,6 +77,8 @@ fn a_snapshot_gives_its_image_back() {
     assert_eq!(loaded.image, image(100));
     std::fs::write(dir.path().join("00-00.snapshot.tmp"), b"half").unwrap();
     assert_eq!(snapshot_file::find(dir.path()).unwrap(), [path]);
+    snapshot_file::remove_unfinished(dir.path()).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
 #[test]

@@ -1,0 +1,285 @@
+//! A cluster of real broker processes, to be killed, paused and restarted.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+
+use crate::broker_process::BrokerProcess;
+use crate::namespaces::Namespaces;
+
+/// Timeouts short enough for a test, and long enough for a busy machine.
+pub const QUICK: &[&str] = &[
+    "cluster.heartbeat.interval=100ms",
+    "cluster.session.timeout=1500ms",
+    "cluster.election.timeout=500ms",
+    "replica.lag.time.max=2s",
+    "replica.fetch.wait.max=200ms",
+    "leader.balance.interval=7d",
+];
+
+/// What brokers log, to find out what happened when a test failed.
+const LOG: &str = "log.level=info,openraft=off";
+
+/// Lines of each broker's log that are shown when a test failed.
+const LINES_SHOWN: usize = 40;
+
+/// Port of brokers that have a network of their own.
+const PORT: u16 = 9092;
+
+/// Broker processes that form one cluster. Killed when dropped; their logs are kept when a test failed.
+#[derive(Debug)]
+pub struct ClusterProcess {
+    brokers: Vec<Node>,
+    seeds: Vec<String>,
+    settings: Vec<String>,
+    dir: Option<TempDir>,
+    /// Where the brokers are, if not on this host's loopback interface. Dropped after the brokers.
+    namespaces: Option<Namespaces>,
+}
+
+#[derive(Debug)]
+struct Node {
+    listen: String,
+    data_dir: PathBuf,
+    log: PathBuf,
+    prefix: Vec<String>,
+    settings: Vec<String>,
+    process: Option<BrokerProcess>,
+}
+
+impl ClusterProcess {
+    /// Starts brokers, each on a loopback address of its own, so that one that was ended gets its port
+    /// back.
+    ///
+    /// # Panics
+    /// When they do not serve.
+    #[must_use]
+    pub fn start(brokers: usize, settings: &[&str]) -> Self {
+        let listen = free_addresses(brokers);
+        let prefixes = vec![Vec::new(); brokers];
+        Self::start_at(&listen, prefixes, settings, None)
+    }
+
+    /// Starts brokers, each in a network namespace of its own.
+    ///
+    /// # Panics
+    /// When the namespaces cannot be made (it takes root), or the brokers do not serve.
+    #[must_use]
+    pub fn start_in_namespaces(brokers: usize, settings: &[&str]) -> Self {
+        let namespaces = Namespaces::new(brokers);
+        let places = 0..brokers;
+        let listen: Vec<String> = places
+            .clone()
+            .map(|index| format!("{}:{PORT}", namespaces.address(index)))
+            .collect();
+        let prefixes = places.map(|index| namespaces.enter(index)).collect();
+        Self::start_at(&listen, prefixes, settings, Some(namespaces))
+    }
+
+    fn start_at(
+        listen: &[String],
+        prefixes: Vec<Vec<String>>,
+        settings: &[&str],
+        namespaces: Option<Namespaces>,
+    ) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("highwater-cluster-")
+            .tempdir()
+            .expect("a directory");
+        let seeds = listen.to_vec();
+        let brokers = listen.iter().zip(prefixes).enumerate();
+        let brokers = brokers.map(|(index, (listen, prefix))| Node {
+            listen: listen.clone(),
+            data_dir: dir.path().join(format!("data-{}", index + 1)),
+            log: dir.path().join(format!("broker-{}.log", index + 1)),
+            prefix,
+            settings: vec![
+                format!("node.id={}", index + 1),
+                format!("cluster.seeds={}", seeds.join(",")),
+                LOG.to_owned(),
+            ],
+            process: None,
+        });
+        let mut cluster = Self {
+            brokers: brokers.collect(),
+            seeds,
+            settings: settings.iter().map(ToString::to_string).collect(),
+            dir: Some(dir),
+            namespaces,
+        };
+        cluster.restart_all();
+        cluster
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn seeds(&self) -> &[String] {
+        &self.seeds
+    }
+
+    /// Where clients connect, without one of the brokers.
+    #[must_use]
+    pub fn seeds_without(&self, index: usize) -> Vec<String> {
+        let mut seeds = self.seeds.clone();
+        seeds.remove(index);
+        seeds
+    }
+
+    /// Where one broker listens.
+    ///
+    /// # Panics
+    /// When it is no address.
+    #[must_use]
+    pub fn address(&self, index: usize) -> SocketAddr {
+        self.seeds[index].parse().expect("an address")
+    }
+
+    /// The network of brokers in namespaces.
+    ///
+    /// # Panics
+    /// When they are in none.
+    #[must_use]
+    pub fn network(&self) -> &Namespaces {
+        self.namespaces.as_ref().expect("brokers in namespaces")
+    }
+
+    /// The process of a broker.
+    ///
+    /// # Panics
+    /// While it is down.
+    #[must_use]
+    pub fn broker(&self, index: usize) -> &BrokerProcess {
+        let process = self.brokers[index].process.as_ref();
+        process.expect("the broker runs")
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Panics
+    /// When the broker is down.
+    pub fn kill(&mut self, index: usize) {
+        self.note(index, "SIGKILL");
+        self.take(index).kill();
+    }
+
+    /// SIGTERM, and waits for an orderly end.
+    ///
+    /// # Panics
+    /// When the broker is down or does not end in order.
+    pub fn terminate(&mut self, index: usize) {
+        self.note(index, "SIGTERM");
+        self.take(index).terminate();
+    }
+
+    /// SIGSTOP.
+    ///
+    /// # Panics
+    /// When the broker is down.
+    pub fn pause(&self, index: usize) {
+        self.broker(index).pause();
+        self.note(index, "SIGSTOP");
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Panics
+    /// When the broker is down.
+    pub fn resume(&self, index: usize) {
+        self.note(index, "SIGCONT");
+        self.broker(index).resume();
+    }
+
+    /// Starts a broker again that was killed or terminated, on its data and its address.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub fn restart(&mut self, index: usize) {
+        assert!(self.brokers[index].process.is_none(), "the broker is down");
+        self.brokers[index].start(&self.settings);
+    }
+
+    /// Starts all brokers that are down, at the same time: none can serve before there is a quorum.
+    ///
+    /// # Panics
+    /// When they do not serve.
+    pub fn restart_all(&mut self) {
+        let settings = &self.settings;
+        std::thread::scope(|scope| {
+            for broker in &mut self.brokers {
+                if broker.process.is_none() {
+                    scope.spawn(|| broker.start(settings));
+                }
+            }
+        });
+    }
+
+    fn take(&mut self, index: usize) -> BrokerProcess {
+        let process = self.brokers[index].process.take();
+        process.expect("the broker runs")
+    }
+
+    /// Says in a broker's log what is done to it.
+    pub fn note(&self, index: usize, what: &str) {
+        let log = std::fs::OpenOptions::new()
+            .append(true)
+            .open(&self.brokers[index].log);
+        // A line that is missing breaks no test.
+        let _ = log.and_then(|mut log| writeln!(log, "---- {what}"));
+    }
+}
+
+impl Node {
+    fn start(&mut self, settings: &[String]) {
+        let own = self.settings.iter().chain(settings);
+        let settings: Vec<&str> = own.map(String::as_str).collect();
+        let prefix: Vec<&str> = self.prefix.iter().map(String::as_str).collect();
+        let process = BrokerProcess::start_logged(
+            &prefix,
+            &self.data_dir,
+            &self.listen,
+            &settings,
+            &self.log,
+        );
+        self.process = Some(process);
+    }
+}
+
+impl Drop for ClusterProcess {
+    fn drop(&mut self) {
+        for broker in &mut self.brokers {
+            broker.process = None;
+        }
+        if !std::thread::panicking() {
+            return;
+        }
+        if let Some(dir) = self.dir.take() {
+            for broker in &self.brokers {
+                // What fills the disk, and what nobody looks at first.
+                let _ = std::fs::remove_dir_all(&broker.data_dir);
+                let log = std::fs::read_to_string(&broker.log).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                let shown = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+                eprintln!("==== {}\n{}", broker.log.display(), shown.join("\n"));
+            }
+            eprintln!("==== the logs are kept in {}", dir.keep().display());
+        }
+    }
+}
+
+/// Addresses on which a broker can listen and nobody else does.
+fn free_addresses(count: usize) -> Vec<String> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let one = || {
+        let [_, _, _, own] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        // Not where embedded clusters are; nor 127.0.x.x, where everybody else is.
+        let ip = Ipv4Addr::new(127, 251 + (high ^ middle) % 4, low, 1 + own % 250);
+        let listener = TcpListener::bind((ip, 0)).expect("a loopback address has free ports");
+        let address = listener.local_addr().expect("it is bound");
+        address.to_string()
+    };
+    std::iter::repeat_with(one).take(count).collect()
+}
