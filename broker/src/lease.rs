@@ -79,6 +79,16 @@ impl Lease {
         self.valid_until.store(0, Ordering::Release);
     }
 
+    /// How long it is still valid if nothing renews it: zero when it is over, `None` when it never ends.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        match self.valid_until.load(Ordering::Acquire) {
+            u64::MAX => None,
+            until => Some(Duration::from_millis(
+                until.saturating_sub(BootTime::now().0),
+            )),
+        }
+    }
+
     /// Whether clients may be answered now.
     pub(crate) fn is_valid(&self) -> bool {
         match self.valid_until.load(Ordering::Acquire) {
@@ -98,8 +108,11 @@ mod tests {
         let lease = Lease::none();
         assert!(!lease.is_valid());
         let now = BootTime::now();
+        assert_eq!(lease.left(), Some(Duration::ZERO));
         lease.renew(now.plus(Duration::from_secs(3600)));
         assert!(lease.is_valid());
+        let left = lease.left().unwrap();
+        assert!(left > Duration::from_secs(3000) && left <= Duration::from_secs(3600));
         lease.renew(now);
         assert!(lease.is_valid(), "a late answer takes nothing away");
         lease.end();
@@ -107,5 +120,6 @@ mod tests {
         lease.renew(now);
         assert!(!lease.is_valid(), "that moment has passed");
         assert!(Lease::always().is_valid());
+        assert_eq!(Lease::always().left(), None);
     }
 }
