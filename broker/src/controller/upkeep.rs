@@ -38,6 +38,9 @@ const TICK_MAX: Duration = Duration::from_millis(500);
 /// A broker that came back gets its leaderships again after it has been there for this long.
 const SETTLED: Duration = Duration::from_secs(60);
 
+/// How often it is looked at whether a broker has nothing yet, in ms.
+const EMPTY_LOOK_MS: u64 = 1000;
+
 /// Leaderships that are given back at a time.
 const LEADERS_MAX: usize = 50;
 
@@ -53,8 +56,8 @@ pub(super) struct UpkeepState {
     active_since: BTreeMap<NodeId, u64>,
     /// Since when brokers are fenced and silent.
     absent_since: BTreeMap<NodeId, u64>,
-    /// Brokers that were there when this term began: whoever is not has just been added.
-    known: BTreeSet<NodeId>,
+    /// When it was last looked at whether a broker has nothing yet.
+    empty_looked_at_ms: u64,
     /// Who was told not to vote by hand, and is not taken again to fill the quorum up.
     pub(super) kept_from_voting: BTreeSet<NodeId>,
     last_healing: HealingPlan,
@@ -126,7 +129,6 @@ impl Controller {
             .activate(&image, self.me, self.incarnation, now_ms);
         *self.upkeep.lock() = UpkeepState {
             safe_mode: Some(SafeMode::at_activation(now_ms, self.session_timeout_ms())),
-            known: image.brokers().map(|(node, _)| node).collect(),
             leaders_balanced_ms: now_ms,
             ..UpkeepState::default()
         };
@@ -403,12 +405,20 @@ impl Controller {
         Ok(())
     }
 
-    /// A broker that was added gets its share.
+    /// A broker that was added gets its share. Whoever has nothing counts as added: a controller that took
+    /// over meanwhile could not tell otherwise.
     fn plan_for_added(&self, image: &ClusterImage) {
         if self.settings.healing.balance_on_add != Switch::On {
             return;
         }
-        let added: Vec<NodeId> = {
+        let added: Vec<NodeId> = image
+            .brokers()
+            .filter(|(node, broker)| {
+                broker.is_active() && !broker.draining && decide::replicas_on(image, *node) == 0
+            })
+            .map(|(node, _)| node)
+            .collect();
+        {
             let mut upkeep = self.upkeep.lock();
             let is_held = upkeep
                 .safe_mode
@@ -416,17 +426,13 @@ impl Controller {
                 .is_some_and(|safe_mode| safe_mode.reason().is_some());
             // With a broker missing, the shares of those that are there would not be the right ones.
             let is_incomplete = !upkeep.last_healing.absent.is_empty();
-            if is_held || is_incomplete || upkeep.balancing.is_some() {
+            let now_ms = now_ms();
+            let is_soon = now_ms.saturating_sub(upkeep.empty_looked_at_ms) < EMPTY_LOOK_MS;
+            if is_held || is_incomplete || is_soon || upkeep.balancing.is_some() {
                 return;
             }
-            let added: Vec<NodeId> = image
-                .brokers()
-                .filter(|(node, broker)| broker.is_active() && !upkeep.known.contains(node))
-                .map(|(node, _)| node)
-                .collect();
-            upkeep.known.extend(added.iter().copied());
-            added
-        };
+            upkeep.empty_looked_at_ms = now_ms;
+        }
         if added.is_empty() {
             return;
         }
