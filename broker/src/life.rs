@@ -17,7 +17,7 @@ use highwater_storage::LifeEnd;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::controller::millis;
 use crate::controller_client::ControllerClient;
@@ -164,7 +164,7 @@ impl Heartbeats {
             let timeout = shared.config.cluster.session_timeout / 3;
             match client.call(request, timeout).await {
                 Ok(answer) => {
-                    self.renew(&shared, sent, &answer);
+                    self.renew(&shared, sent, &answer, timeout).await;
                     reported = None;
                     if was_fenced != Some(answer.fenced) {
                         was_fenced = Some(answer.fenced);
@@ -206,11 +206,24 @@ impl Heartbeats {
         }
     }
 
-    fn renew(&self, shared: &Shared, sent: BootTime, answer: &BrokerHeartbeatResponse) {
+    async fn renew(
+        &self,
+        shared: &Shared,
+        sent: BootTime,
+        answer: &BrokerHeartbeatResponse,
+        within: Duration,
+    ) {
         let session =
             u64::from(answer.session_timeout_ms).min(millis(shared.config.cluster.session_timeout));
         let good_for = session.saturating_mul(LEASE_OF_SESSION.0) / LEASE_OF_SESSION.1;
-        if answer.fenced {
+        // A broker that stood still, or was cut off, is answered at once when it is back. What it leads by
+        // its own account may be led by others for long: first it has to hear of that.
+        let mut applied = shared.metadata.watch();
+        let is_known = applied.wait_for(|index| *index >= answer.metadata_index);
+        let is_known = tokio::time::timeout(within, is_known).await.is_ok();
+        if !is_known {
+            debug!("the metadata is too far behind for a lease");
+        } else if answer.fenced {
             // Others lead now what this broker led: there is nothing left to answer for.
             shared.lease.end();
         } else {

@@ -162,6 +162,7 @@ impl ControllerRequest for BrokerHeartbeatRequest {
             fenced: outcome.fenced,
             may_shut_down,
             session_timeout_ms: u32::try_from(controller.session_timeout_ms()).unwrap_or(u32::MAX),
+            metadata_index: controller.quorum.applied().index,
         })
     }
 }

@@ -46,5 +46,8 @@ wire_struct! {
         pub may_shut_down: bool;
         /// How long the controller waits for the next heartbeat before it fences, in ms.
         pub session_timeout_ms: u32;
+        /// How far the controller had applied the metadata log. The lease begins once the broker has
+        /// applied as much: before that it may not know that others lead what it led.
+        pub metadata_index: u64;
     }
 }

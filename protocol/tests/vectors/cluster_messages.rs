@@ -170,6 +170,7 @@ fn broker_heartbeat() {
         fenced: false,
         may_shut_down: true,
         session_timeout_ms: 6000,
+        metadata_index: 77,
     };
     check(64, &request, &response);
 }
