@@ -71,7 +71,7 @@ fn describe(cluster: &EmbeddedCluster, took: Duration) {
         "{} brokers form a cluster after {}; seed {}",
         cluster.len(),
         millis(took),
-        cluster.addresses()[0]
+        cluster.addresses().first().map_or("none", String::as_str)
     ));
     note(format_args!(
         "Settings: cluster.heartbeat.interval={}ms, cluster.session.timeout={}ms,\n          \
