@@ -84,10 +84,14 @@ impl Lease {
         self.valid_until.store(0, Ordering::Release);
     }
 
-    /// How long it is good for from now on; zero when it is over.
-    pub(crate) fn remaining(&self) -> Duration {
-        let until = self.valid_until.load(Ordering::Acquire);
-        Duration::from_millis(until.saturating_sub(BootTime::now().0))
+    /// How long it is still valid if nothing renews it: zero when it is over, `None` when it never ends.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        match self.valid_until.load(Ordering::Acquire) {
+            u64::MAX => None,
+            until => Some(Duration::from_millis(
+                until.saturating_sub(BootTime::now().0),
+            )),
+        }
     }
 
     /// Whether clients may be answered now.
@@ -109,17 +113,19 @@ mod tests {
         let lease = Lease::none();
         assert!(!lease.is_valid());
         let now = BootTime::now();
+        assert_eq!(lease.left(), Some(Duration::ZERO));
         lease.renew(now.plus(Duration::from_secs(3600)));
         assert!(lease.is_valid());
-        assert!(lease.remaining() > Duration::from_secs(3000));
-        assert!(lease.remaining() <= Duration::from_secs(3600));
+        let left = lease.left().unwrap();
+        assert!(left > Duration::from_secs(3000) && left <= Duration::from_secs(3600));
         lease.renew(now);
         assert!(lease.is_valid(), "a late answer takes nothing away");
         lease.end();
         assert!(!lease.is_valid());
-        assert_eq!(lease.remaining(), Duration::ZERO);
+        assert_eq!(lease.left(), Some(Duration::ZERO));
         lease.renew(now);
         assert!(!lease.is_valid(), "that moment has passed");
         assert!(Lease::always().is_valid());
+        assert_eq!(Lease::always().left(), None);
     }
 }

@@ -75,7 +75,7 @@ pub(crate) enum Verb {
     Config(ConfigArgs),
     /// Measure the broker against what this machine can do at all
     Bench(BenchArgs),
-    /// See it work: a broker, real data, a kill and a recovery, and every record checked
+    /// See it work: one broker or several, real data, a kill, and every record checked
     Demo(DemoArgs),
     /// Print completions for a shell
     Completion(CompletionArgs),

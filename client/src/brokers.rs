@@ -31,6 +31,11 @@ pub(crate) struct Brokers {
     /// Who answered last where several would do. Staying with one broker, a client sees its own
     /// changes.
     favourite: Mutex<Option<NodeId>>,
+    /// Who refused last what metadata says is its own to do.
+    refused_by: Mutex<Option<NodeId>>,
+    /// Who still says so itself when it is asked about leaders anew: it is cut off from the others, and
+    /// does not know who has taken over.
+    unhelpful: Mutex<Option<NodeId>>,
 }
 
 /// The place of one broker's connection.
@@ -69,7 +74,25 @@ impl Brokers {
             cluster,
             slots: Mutex::default(),
             favourite: Mutex::default(),
+            refused_by: Mutex::default(),
+            unhelpful: Mutex::default(),
         }
+    }
+
+    /// A broker refused what metadata says is its own to do.
+    pub(crate) fn note_refusal(&self, by: NodeId) {
+        *self.refused_by.lock() = Some(by);
+    }
+
+    /// A broker answered a question about leaders that had to be asked anew.
+    pub(crate) fn note_answer(&self, from: NodeId, was_news: bool) {
+        let is_unhelpful = !was_news && *self.refused_by.lock() == Some(from);
+        *self.unhelpful.lock() = is_unhelpful.then_some(from);
+    }
+
+    /// Who should not be asked next about leaders.
+    pub(crate) fn unhelpful(&self) -> Option<NodeId> {
+        *self.unhelpful.lock()
     }
 
     pub(crate) fn cluster(&self) -> Option<ClusterId> {

@@ -264,21 +264,22 @@ impl ClientCore {
         &self,
         request: &R,
     ) -> Result<R::Response, RequestError> {
-        self.ask_until(request, |_| false)
+        self.ask_until(request, |_| false, None)
             .await
             .map(|(_, answer)| answer)
     }
 
     /// As [`Self::ask_any`], and again also where the answer is that this was refused for the moment.
-    /// Returns who answered, too.
+    /// `last` is asked after the others. Returns who answered, too.
     pub(crate) async fn ask_until<R: Request>(
         &self,
         request: &R,
         refused: impl Fn(&R::Response) -> bool,
+        last: Option<NodeId>,
     ) -> Result<(NodeId, R::Response), RequestError> {
         let deadline = Instant::now() + self.request_timeout;
         let mut failures = 0;
-        let mut avoid = Vec::new();
+        let mut avoid = Vec::from_iter(last);
         loop {
             let attempt = async {
                 let connection = self.brokers.any(&avoid).await?;
@@ -341,18 +342,37 @@ impl ClientCore {
         {
             return Ok(topic);
         }
-        self.look_up(name.as_str()).await?;
+        let before = self.metadata.topic(name.as_str());
+        let (node, _) = self
+            .look_up_at(name.as_str(), self.brokers.unhelpful())
+            .await?;
+        let after = self.metadata.topic(name.as_str());
+        let was_news = match (&before, &after) {
+            (Some(before), Some(after)) => {
+                before.id != after.id || before.partitions != after.partitions
+            }
+            _ => true,
+        };
+        self.brokers.note_answer(node, was_news);
         drop(asking);
-        self.metadata
-            .topic(name.as_str())
-            .ok_or(LookupError::Unknown)
+        after.ok_or(LookupError::Unknown)
     }
 
     /// Asks for the topic and takes the answer over. Where a broker does not know the topic, the
     /// controller has the last word: one that was created a moment ago is not known everywhere.
     pub(crate) async fn look_up(&self, name: &str) -> Result<MetadataResponse, RequestError> {
+        let (_, answer) = self.look_up_at(name, None).await?;
+        Ok(answer)
+    }
+
+    /// As [`Self::look_up`]; `last` is asked after the others. Returns who answered, too.
+    async fn look_up_at(
+        &self,
+        name: &str,
+        last: Option<NodeId>,
+    ) -> Result<(NodeId, MetadataResponse), RequestError> {
         let request = Metadata::request(name);
-        let (node, mut answer) = self.ask_until(&request, |_| false).await?;
+        let (node, mut answer) = self.ask_until(&request, |_| false, last).await?;
         let unknown = |answer: &MetadataResponse| {
             let mut topics = answer.topics.iter();
             topics.any(|topic| topic.error == ErrorCode::UnknownTopicOrPartition)
@@ -367,7 +387,7 @@ impl ClientCore {
             answer = last_word;
         }
         self.take_over(&answer);
-        Ok(answer)
+        Ok((node, answer))
     }
 
     /// Takes over metadata that was asked for elsewhere.

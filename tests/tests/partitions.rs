@@ -105,7 +105,8 @@ async fn a_leader_that_only_clients_reach_acknowledges_nothing() {
         cluster.note(victim, "cut off from the other brokers");
         cluster.network().set_brokers_link(victim, Link::Cut);
         let cut = Instant::now();
-        // Until its lease is over it may answer; it cannot have anything new committed.
+        // It cannot have anything new committed, and says so when its lease is over, long before the
+        // time is over that the producer gave it.
         let value = b"to one who is cut off".as_slice();
         let answer = raw.produce(scene.topic_id, at, Acks::All, batch_of([value]));
         let refused = answer.unwrap().unwrap_err();
@@ -113,6 +114,7 @@ async fn a_leader_that_only_clients_reach_acknowledges_nothing() {
             "acks=all was declined after {:?}: {refused:?}",
             cut.elapsed()
         );
+        assert_eq!(refused.code, ErrorCode::NotLeader, "{refused:?}");
         scene.others_lead(victim).await;
         scene.load.progress(300, DEADLINE).await;
         // The others lead only when its lease is over.

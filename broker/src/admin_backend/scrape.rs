@@ -60,7 +60,7 @@ fn cluster(shared: &Shared, online: &[Arc<Partition>]) -> ClusterScrape {
         quorum_has_leader: shared.quorum.leader().is_some(),
         is_voter: voters.contains(&me),
         is_fenced: image.broker(me).is_none_or(|own| own.fenced),
-        lease: shared.lease.remaining(),
+        lease: shared.lease.left().unwrap_or(std::time::Duration::MAX),
         heartbeat_age: shared.heartbeats.age(),
         replicas: replicas_on(&image, me).into(),
         led: PartitionHealth::of_leader(&image, me),

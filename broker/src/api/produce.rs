@@ -23,6 +23,9 @@ use crate::shared::Shared;
 /// What a partition of a waiting request holds: its result and what it is waited for with.
 const PARTITION_BYTES: usize = 256;
 
+/// By how much a lease's end is overshot when it is waited for.
+const LEASE_STEP: Duration = Duration::from_millis(2);
+
 pub(crate) fn handle(shared: &Arc<Shared>, request: &ProduceRequest, reply: Reply) -> Answer {
     let now = shared.clock.now();
     let mut waits = Vec::new();
@@ -70,7 +73,7 @@ pub(crate) fn handle(shared: &Arc<Shared>, request: &ProduceRequest, reply: Repl
     let shared = Arc::clone(shared);
     let held = waits.len() * PARTITION_BYTES;
     let answer = async move {
-        let mut response = acknowledged(response, waits, deadline).await;
+        let mut response = acknowledged(&shared, response, waits, deadline).await;
         fence(&shared, &mut response);
         reply.ok(&shared, &response)
     };
@@ -93,12 +96,14 @@ fn fence(shared: &Shared, response: &mut ProduceResponse) {
         })
     {
         result.error = ErrorCode::NotLeader;
-        result.message =
-            Some("this broker's session is over; what it appended may or may not stay".to_owned());
+        result.message = Some(OVER_AFTER_APPEND.to_owned());
         result.base_offset = None;
         result.log_start = None;
     }
 }
+
+const OVER_AFTER_APPEND: &str =
+    "this broker's session is over; what it appended may or may not stay";
 
 /// An append that is not acknowledged yet.
 struct Wait {
@@ -109,8 +114,11 @@ struct Wait {
     place: (usize, usize),
 }
 
-/// Waits until every append is acknowledged, or cannot be any more, or the time is over.
+/// Waits until every append is acknowledged, or cannot be any more, or the time is over, or this broker's
+/// lease: one that is cut off from the others cannot tell any more who leads, and its clients should not
+/// wait for it as long as they would for a leader.
 async fn acknowledged(
+    shared: &Shared,
     mut response: ProduceResponse,
     mut waits: Vec<Wait>,
     deadline: Instant,
@@ -137,14 +145,27 @@ async fn acknowledged(
         if waits.is_empty() {
             break;
         }
-        if timeout_at(deadline, notify.notified()).await.is_err() {
-            for wait in &waits {
-                let code = ErrorCode::RequestTimedOut;
-                let message = "appended, but not acknowledged in time; it may still be".to_owned();
-                fail(&mut response, wait.place, Refusal { code, message });
-            }
-            break;
+        let now = Instant::now();
+        // A lease is counted in ms; a moment later it is over for sure.
+        let lease = shared.lease.left().map(|left| now + left + LEASE_STEP);
+        let until = lease.map_or(deadline, |lease| lease.min(deadline));
+        if timeout_at(until, notify.notified()).await.is_ok() {
+            continue;
         }
+        let (code, message) = if Instant::now() >= deadline {
+            let message = "appended, but not acknowledged in time; it may still be";
+            (ErrorCode::RequestTimedOut, message)
+        } else if shared.lease.is_valid() {
+            // It was renewed meanwhile.
+            continue;
+        } else {
+            (ErrorCode::NotLeader, OVER_AFTER_APPEND)
+        };
+        for wait in &waits {
+            let message = message.to_owned();
+            fail(&mut response, wait.place, Refusal { code, message });
+        }
+        break;
     }
     drop(watches);
     response
@@ -226,6 +247,14 @@ fn append(
     now: Timestamp,
 ) -> Result<(Arc<Partition>, Appended), Refusal> {
     let partition = shared.leader((topic_id, asked.partition), asked.leader_epoch)?;
+    if !shared.lease.is_valid() {
+        // Looked at again before the answer. Here it spares the log what the next leader's would not
+        // have, and its producer the doubt.
+        return Err(Refusal {
+            code: ErrorCode::NotLeader,
+            message: "this broker's session is over; nothing was appended".to_owned(),
+        });
+    }
     verify(&partition, &asked.records, now)?;
     if shared.is_disk_low() {
         return Err(Refusal {

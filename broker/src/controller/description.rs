@@ -123,7 +123,7 @@ impl ControllerRequest for AlterVotersRequest {
                 let message = format!("node {node} does not keep the metadata log");
                 return Err(refused(ErrorCode::UnknownNode, message));
             }
-            if !image.broker(*node).is_some_and(|broker| broker.is_active()) {
+            if !image.broker(*node).is_some_and(BrokerImage::is_active) {
                 let message = format!(
                     "node {node} is not active: a voter that cannot answer makes the quorum weaker"
                 );

@@ -7,7 +7,12 @@ use clap::Args;
 
 use crate::args::parse_duration;
 
-const EXAMPLES: &str = "\
+const AFTER_HELP: &str = "\
+With one broker, that broker is killed half-way and recovers. With several, every partition has
+three replicas: the broker that leads the busiest one is killed, the others take over, and it comes
+back and catches up. Exit status 0 means that every acknowledged record was read back once, in order
+and unchanged.
+
 Examples:
   highwater demo                              one broker: kill and recovery
   highwater demo --nodes 3                    three brokers: kill a leader, watch the failover
@@ -15,14 +20,9 @@ Examples:
   highwater demo --nodes 5 --keep --files ~/src
   highwater demo --nodes 3 2>/dev/null        only the verdict";
 
-/// See it work: real data, a kill in the middle of it, and every record checked.
-///
-/// With one broker, the broker is killed half-way and recovers. With several, every partition has
-/// three replicas; the broker that leads the busiest one is killed, the others take over, and it
-/// comes back and catches up. Exit status 0 means that every acknowledged record was read back once,
-/// in order and unchanged.
+/// What can be typed after `highwater demo`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct DemoArgs {
     /// Brokers of the demo's cluster: 1, 3, 5, 7 or 9, all in this process
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -367,3 +367,103 @@ fn join(nodes: &[NodeId]) -> String {
     let names: Vec<_> = nodes.iter().map(ToString::to_string).collect();
     names.join(",")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use highwater_client::{
+        ErrorCode, LeaderEpoch, NodeId, PartitionDescription, PartitionId, QuorumDescription,
+        TopicDescription, TopicId,
+    };
+
+    use super::Board;
+    use crate::demo::track::Track;
+
+    fn nodes(ids: &[u32]) -> Vec<NodeId> {
+        ids.iter().copied().map(NodeId::new).collect()
+    }
+
+    /// A topic of one partition with replicas on 1, 2 and 3.
+    fn topic(leader: u32, epoch: u32, isr: &[u32]) -> TopicDescription {
+        TopicDescription {
+            name: "text".to_owned(),
+            topic_id: TopicId::random(),
+            partitions: vec![PartitionDescription {
+                partition: PartitionId::new(0),
+                error: ErrorCode::None,
+                leader: Some(NodeId::new(leader)),
+                leader_epoch: LeaderEpoch::new(epoch),
+                replicas: nodes(&[1, 2, 3]),
+                isr: nodes(isr),
+                elr: Vec::new(),
+                adding: Vec::new(),
+                removing: Vec::new(),
+            }],
+        }
+    }
+
+    fn quorum(leader: u32, term: u64) -> QuorumDescription {
+        QuorumDescription {
+            leader: NodeId::new(leader),
+            term,
+            last_index: 0,
+            commit_index: 0,
+            snapshot_index: None,
+            members: Vec::new(),
+        }
+    }
+
+    fn board() -> Board {
+        let board = Board::new(Instant::now(), vec![Arc::new(Track::new("text", 1))]);
+        assert!(!board.is_whole(), "nothing is known");
+        board.take_topic("text", &topic(2, 1, &[2, 1, 3]));
+        board.take_quorum(&quorum(2, 4));
+        assert!(board.is_whole());
+        board
+    }
+
+    #[test]
+    fn a_failover_is_followed_step_by_step() {
+        let board = board();
+        let dead = NodeId::new(2);
+        let led = board.led_by(dead);
+        assert_eq!(led, [("text", 0)]);
+        board.killed(dead, &led);
+        assert!(!board.is_without(dead));
+        board.take_topic("text", &topic(3, 2, &[1, 3]));
+        assert!(board.is_without(dead));
+        assert!(!board.is_whole());
+        board.take_topic("text", &topic(3, 2, &[1, 2, 3]));
+        assert!(board.is_whole());
+        let screen = board.screen();
+        for event in [
+            "broker 2, the controller, is killed; it leads text/0",
+            "text/0: leader 2 -> 3, epoch 1 -> 2, in sync 1,3",
+            "text/0: in sync 1,2,3",
+        ] {
+            assert!(screen.contains(event), "{event:?} is not in {screen}");
+        }
+    }
+
+    #[test]
+    fn news_from_a_broker_that_lags_behind_are_none() {
+        let board = board();
+        board.take_topic("text", &topic(3, 2, &[1, 3]));
+        board.take_topic("text", &topic(2, 1, &[1, 2, 3]));
+        assert!(board.is_without(NodeId::new(2)));
+        board.take_quorum(&quorum(1, 5));
+        board.take_quorum(&quorum(2, 4));
+        assert_eq!(board.controller(), Some(NodeId::new(1)));
+    }
+
+    #[test]
+    fn the_table_fits_on_a_screen_of_80_columns() {
+        let board = board();
+        board.take_ends(("text", 0), 123_456_789, 123_556_789);
+        for line in board.screen().lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+}

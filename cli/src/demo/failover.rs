@@ -68,14 +68,14 @@ pub(super) async fn run(
 
 fn describe(cluster: &EmbeddedCluster, took: Duration) {
     note(format_args!(
-        "{} brokers form a cluster after {}: {}",
+        "{} brokers form a cluster after {}; seed {}",
         cluster.len(),
         millis(took),
-        cluster.addresses().join(", ")
+        cluster.addresses()[0]
     ));
     note(format_args!(
-        "Settings: cluster.heartbeat.interval={}ms cluster.session.timeout={}ms\n          \
-         cluster.election.timeout={}ms; topics with {REPLICAS} replicas, the rest as by default",
+        "Settings: cluster.heartbeat.interval={}ms, cluster.session.timeout={}ms,\n          \
+         cluster.election.timeout={}ms, {REPLICAS} replicas; the rest as by default",
         HEARTBEAT_INTERVAL.as_millis(),
         SESSION_TIMEOUT.as_millis(),
         ELECTION_TIMEOUT.as_millis(),
@@ -246,9 +246,13 @@ fn number_of(node: NodeId) -> usize {
     node.get().saturating_sub(1) as usize
 }
 
-async fn finish(cluster: EmbeddedCluster, keep: bool) -> Result<()> {
+async fn finish(mut cluster: EmbeddedCluster, keep: bool) -> Result<()> {
     if !keep {
-        return cluster.shutdown().await.context("stopping the brokers");
+        // What they would put in order is thrown away.
+        for number in 0..cluster.len() {
+            cluster.kill(number).await.context("ending a broker")?;
+        }
+        return Ok(());
     }
     let directories = cluster
         .shutdown_and_keep()

@@ -162,7 +162,7 @@ impl fmt::Display for Failover {
         let victim = self.victim;
         writeln!(
             f,
-            "Killed broker {victim} after {:.1} s with {} not yet acknowledged. It led {}.",
+            "Killed broker {victim} after {:.1} s with {} not yet acknowledged. It led\n{}.",
             self.at.as_secs_f64(),
             count(self.unacknowledged, "record"),
             self.led.join(", ")
@@ -180,17 +180,17 @@ impl fmt::Display for Failover {
         }
         writeln!(
             f,
-            "Failover: other leaders after {:.0} ms. Unavailable: {:.0} ms (longest time without an \
-             acknowledgement on a partition that it led), {:.0} ms on the others, which it only \
-             followed.",
+            "Failover: other leaders after {:.0} ms.\n\
+             Unavailable: {:.0} ms on partitions that it led, {:.0} ms on the others\n\
+             (the longest time between two acknowledgements).",
             self.elected.as_secs_f64() * 1e3,
             self.silence_of_led.as_secs_f64() * 1e3,
             self.silence_of_others.as_secs_f64() * 1e3
         )?;
         writeln!(
             f,
-            "Broker {victim} was down for {:.1} s; started again, it served after {} and was in \
-             sync with all partitions after {}.",
+            "Broker {victim} was down for {:.1} s. Started again, it served after {}, and was\n\
+             in sync with all partitions after {}.",
             self.down.as_secs_f64(),
             millis(self.serving),
             millis(self.in_sync)

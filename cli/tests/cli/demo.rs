@@ -69,8 +69,8 @@ fn a_cluster_survives_the_death_of_a_leader() {
     let (_, rest) = verdict.split_once("Killed broker ").unwrap();
     let victim = rest.split_whitespace().next().unwrap();
     // The partitions that it led, each of which somebody else took over.
-    let (_, led) = rest.split_once("It led ").unwrap();
-    let led = led.lines().next().unwrap().trim_end_matches('.');
+    let (_, led) = rest.split_once("It led\n").unwrap();
+    let (led, _) = led.split_once('.').unwrap();
     for partition in led.split(", ") {
         let moved = format!("{partition}: leader {victim} -> ");
         assert!(told.contains(&moved), "{moved:?} is not in {told}");

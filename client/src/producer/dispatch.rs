@@ -4,7 +4,7 @@
 //! in an answer, pumps the lane: one at a time, so that the batches of a partition are written in
 //! their order; others leave a note and go on.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,10 +163,17 @@ impl ProducerCore {
             deadline: None,
         };
         let mut again = Vec::new();
+        let mut aboard = HashSet::new();
         while load.bytes < REQUEST_BYTES_TARGET {
             let Some(partition) = lane.state.lock().waiting.pop_front() else {
                 break;
             };
+            // Lined up anew since its batch was taken. An answer has one result for each partition: two
+            // batches of one would be told the same offset, and the second the fate of the first.
+            if aboard.contains(&Arc::as_ptr(&partition)) {
+                again.push(partition);
+                continue;
+            }
             let topic = self.client.metadata.topic(partition.topic.as_str());
             if topic
                 .as_ref()
@@ -233,6 +240,7 @@ impl ProducerCore {
                 }),
             }
             let number = sent.number;
+            aboard.insert(Arc::as_ptr(&partition));
             load.carried.push(Carried {
                 partition,
                 topic_id,
@@ -312,7 +320,12 @@ impl ProducerCore {
             Ok(response) => {
                 for item in carried {
                     let attempt = match result_for(&response, item) {
-                        Some(result) => self.attempt_of_result(item, result),
+                        Some(result) => {
+                            if result.error.remedy() == Remedy::RefreshMetadata {
+                                self.client.brokers.note_refusal(lane.node);
+                            }
+                            self.attempt_of_result(item, result)
+                        }
                         None => Attempt::Failed(SendError::Refused {
                             topic: item.partition.topic.clone(),
                             partition: item.partition.id,

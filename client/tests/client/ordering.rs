@@ -1,7 +1,7 @@
 //! The records of one partition are appended in the order in which they were enqueued, also when
 //! attempts fail while several are in flight.
 
-use highwater_client::{ErrorCode, PendingAck, Producer, ProducerRecord, SendError};
+use highwater_client::{ErrorCode, PartitionId, PendingAck, Producer, ProducerRecord, SendError};
 use tokio::sync::oneshot;
 
 use crate::support::{FakeBroker, Verdict, eventually, quick, soon, values};
@@ -232,4 +232,49 @@ async fn what_comes_late_on_a_lost_connection_is_refused_after_the_next_epoch_be
         .map(|n| n.to_string())
         .collect();
     assert_eq!(values(&broker.records("t", 0)), expected);
+}
+
+/// Requests are put together by one task while others enqueue: a partition that gets new records in
+/// that moment must not get into the same request twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn each_record_is_told_its_own_offset_whoever_enqueues_meanwhile() {
+    const PARTITIONS: u32 = 64;
+    const TASKS: usize = 4;
+    const ROUNDS: usize = 100;
+    let broker = FakeBroker::start().await;
+    broker.topic("t", PARTITIONS as usize);
+    let producer = one_by_one(&broker).await;
+    let enqueuing = (0..TASKS).map(|task| {
+        let producer = producer.clone();
+        tokio::spawn(async move {
+            let mut told = Vec::new();
+            for round in 0..ROUNDS {
+                let mut waiting = Vec::new();
+                for partition in 0..PARTITIONS {
+                    let value = format!("{task}:{round}");
+                    let record = ProducerRecord::to("t")
+                        .partition(PartitionId::new(partition))
+                        .value(value.clone());
+                    waiting.push((partition, value, producer.enqueue(record).await.unwrap()));
+                }
+                for (partition, value, ack) in waiting {
+                    let offset = soon(ack).await.unwrap().offset.unwrap();
+                    told.push((partition, offset.get() as usize, value));
+                }
+            }
+            told
+        })
+    });
+    let enqueuing: Vec<_> = enqueuing.collect();
+    let mut told = Vec::new();
+    for task in enqueuing {
+        told.extend(task.await.unwrap());
+    }
+    let logs: Vec<_> = (0..PARTITIONS)
+        .map(|partition| values(&broker.records("t", partition)))
+        .collect();
+    for (partition, offset, value) in told {
+        let found = &logs[partition as usize][offset];
+        assert_eq!(*found, value, "at {partition}/{offset}");
+    }
 }

@@ -153,8 +153,7 @@ impl ClusterScrape {
     }
 
     fn encode_lags(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help =
-            "Records by which a follower is behind, at the partition led here where that is most";
+        let help = "Records by which a follower is behind, where that is most; all of them if nothing is known of it";
         let mut family =
             encoder.encode_descriptor("follower_lag_records", help, None, MetricType::Gauge)?;
         for (node, lag) in &self.follower_lags {
