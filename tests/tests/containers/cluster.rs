@@ -140,6 +140,11 @@ fn a_cluster_survives_a_kill_and_a_cut_network() {
     println!("cut broker{cut_off}, the leader of partition 1, off its network");
     project.disconnect(cut_off);
     assert_goes_on(&project, cut_off);
+    wait_until(
+        "the broker that is cut off says that it is not ready",
+        || project.health(cut_off),
+        |health| !health.ok && health.stderr.contains("503"),
+    );
     project.connect(cut_off);
     wait_until_all_in_sync(&project);
     project.wait_until_healthy(cut_off);

@@ -114,6 +114,12 @@ impl Project {
         );
     }
 
+    /// The health check of a broker, run now.
+    #[track_caller]
+    pub(crate) fn health(&self, broker: u32) -> Run {
+        docker(&["exec", &self.container(broker), "highwater", "health"])
+    }
+
     /// SIGKILL; it stays dead until it is started again.
     #[track_caller]
     pub(crate) fn kill(&self, broker: u32) {
