@@ -1,5 +1,8 @@
 //! The broker as the admin endpoint sees it.
 
+mod cluster;
+mod scrape;
+
 use std::sync::{Arc, OnceLock, Weak};
 
 use highwater_config::TopicSettingSource;
@@ -9,15 +12,14 @@ use highwater_protocol::ids::{NodeId, PartitionId};
 use highwater_protocol::messages::{
     self as wire, ConfigEntry, CreateTopicsRequest, DeleteTopicsRequest,
 };
-use highwater_storage::{EngineStats, SYNC_LATENCY_BOUNDS_US};
 
 use crate::admin::{
-    AdminBackend, AdminError, BackendFuture, BrokerView, ClusterView, ConfigView, ConfigViewSource,
-    CreatedTopic, LogView, NewTopic, PartitionView, ReadinessView, RecoveryView, Status,
-    TopicSummary, TopicView,
+    AdminBackend, AdminError, BackendFuture, ClusterView, ConfigView, ConfigViewSource,
+    CreatedTopic, LogView, MovesView, NewTopic, PartitionView, QuorumView, ReadinessView,
+    RecoveryView, Status, TopicSummary, TopicView,
 };
 use crate::api::controlled::{self, From};
-use crate::metrics::{DurationBuckets, Metrics, PartitionScrape, Scrape, StorageScrape};
+use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::partitions::Hosted;
 use crate::readiness::{Phase, Readiness};
@@ -54,62 +56,65 @@ impl Backend {
 
 impl AdminBackend for Backend {
     fn readiness(&self) -> ReadinessView {
-        let phase = self.readiness.phase();
-        let recovery = match phase {
-            Phase::Recovering {
-                partitions_done,
-                partitions_total,
-            } => Some(RecoveryView {
-                partitions_done,
-                partitions_total,
-            }),
-            Phase::Starting | Phase::Joining { .. } | Phase::Serving | Phase::Stopping => None,
-        };
         let shared = self.shared();
-        ReadinessView {
-            status: match phase {
-                Phase::Starting | Phase::Joining { .. } => Status::Starting,
-                Phase::Recovering { .. } => Status::Recovering,
-                Phase::Serving => Status::Serving,
-                Phase::Stopping => Status::Stopping,
-            },
-            recovery,
+        let mut view = ReadinessView {
+            status: Status::Starting,
+            waits_for: None,
+            recovery: None,
             partitions_offline: shared
                 .as_ref()
                 .map_or(0, |shared| shared.partitions.offline_count()),
-            disk_is_low: shared.is_some_and(|shared| shared.is_disk_low()),
+            disk_is_low: shared.as_ref().is_some_and(|shared| shared.is_disk_low()),
+        };
+        match self.readiness.phase() {
+            Phase::Starting => {}
+            Phase::Joining { waits_for } => {
+                view.status = Status::Joining;
+                view.waits_for = Some(waits_for);
+            }
+            Phase::Recovering {
+                partitions_done,
+                partitions_total,
+            } => {
+                view.status = Status::Recovering;
+                view.recovery = Some(RecoveryView {
+                    partitions_done,
+                    partitions_total,
+                });
+            }
+            Phase::Serving => {
+                view.waits_for = shared.and_then(|shared| kept_from_serving(&shared));
+                view.status = match view.waits_for {
+                    None => Status::Serving,
+                    Some(_) => Status::Fenced,
+                };
+            }
+            Phase::Stopping => view.status = Status::Stopping,
         }
+        view
     }
 
     fn metrics(&self) -> String {
         self.metrics.render(
             self.shared()
-                .map(|shared| scrape(&shared))
+                .map(|shared| scrape::scrape(&shared))
                 .unwrap_or_default(),
         )
     }
 
-    fn cluster(&self) -> ClusterView {
-        let Some(shared) = self.shared() else {
-            return no_cluster();
-        };
-        let image = shared.metadata.image();
-        let brokers = image.brokers().map(|(node_id, broker)| BrokerView {
-            node_id: node_id.get(),
-            host: broker.host.clone(),
-            port: broker.port,
-            rack: broker.rack().map(str::to_owned),
-        });
-        ClusterView {
-            cluster_id: shared.cluster_id.to_string(),
-            node_id: shared.node_id.get(),
-            controller_id: shared.quorum.leader().map(NodeId::get),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            brokers: brokers.collect(),
-            topics: image.topics().len(),
-            partitions: image.partition_count(),
-            partitions_offline: shared.partitions.offline_count(),
-        }
+    fn cluster(&self) -> BackendFuture<Result<ClusterView, AdminError>> {
+        let shared = self.shared();
+        Box::pin(async move { cluster::cluster(shared.ok_or_else(not_yet)?).await })
+    }
+
+    fn quorum(&self) -> BackendFuture<Result<QuorumView, AdminError>> {
+        let shared = self.shared();
+        Box::pin(async move { cluster::quorum(shared.ok_or_else(not_yet)?).await })
+    }
+
+    fn moves(&self) -> BackendFuture<Result<MovesView, AdminError>> {
+        let shared = self.shared();
+        Box::pin(async move { cluster::moves(shared.ok_or_else(not_yet)?).await })
     }
 
     fn topics(&self) -> Vec<TopicSummary> {
@@ -143,14 +148,22 @@ impl AdminBackend for Backend {
                     (partition.offline_reason(), Some(log_view(&partition)))
                 }
                 Some(Hosted::Offline(reason)) => (Some(reason.to_string()), None),
-                None => (Some("its directory is missing".to_owned()), None),
+                None if image.replicas.contains(&shared.node_id) => {
+                    (Some("its directory is missing".to_owned()), None)
+                }
+                None => (None, None),
             };
             PartitionView {
                 partition: index,
-                leader: image.leader.map(highwater_protocol::ids::NodeId::get),
+                leader: image.leader.map(NodeId::get),
                 leader_epoch: image.leader_epoch.get(),
-                replicas: image.replicas.iter().map(|node| node.get()).collect(),
-                isr: image.isr.iter().map(|node| node.get()).collect(),
+                partition_epoch: image.partition_epoch,
+                replicas: numbers(&image.replicas),
+                isr: numbers(&image.isr),
+                elr: numbers(&image.elr),
+                adding: numbers(&image.adding),
+                removing: numbers(&image.removing),
+                recovering: image.recovering,
                 offline,
                 log,
             }
@@ -242,6 +255,22 @@ impl AdminBackend for Backend {
     }
 }
 
+/// Why a broker that has started must not answer clients now, if so.
+fn kept_from_serving(shared: &Shared) -> Option<String> {
+    if shared.heartbeats.standing().borrow().is_over {
+        return Some("the cluster has no place for it any more: its log has the reason".to_owned());
+    }
+    if shared.lease.is_valid() {
+        return None;
+    }
+    let image = shared.metadata.image();
+    let reason = match image.broker(shared.node_id) {
+        Some(own) if !own.fenced => "the controller answers no heartbeat: its lease is over",
+        _ => "the controller has fenced it, and lets it serve when it has caught up",
+    };
+    Some(reason.to_owned())
+}
+
 fn not_yet() -> AdminError {
     AdminError::of_broker(ErrorCode::Busy, "the broker does not serve yet")
 }
@@ -282,59 +311,6 @@ fn log_view(partition: &Partition) -> LogView {
     }
 }
 
-fn scrape(shared: &Shared) -> Scrape {
-    let partitions = shared.partitions.online();
-    let partitions = partitions.iter().map(|partition| {
-        let view = log_view(partition);
-        PartitionScrape {
-            topic: partition.topic().clone(),
-            partition: partition.partition().get(),
-            log_start: view.log_start,
-            high_watermark: view.high_watermark,
-            log_end: view.log_end,
-            durable_end: view.durable_end,
-            size_bytes: view.size_bytes,
-            segments: view.segments,
-        }
-    });
-    Scrape {
-        topics: shared.metadata.image().topics().len() as u64,
-        partitions: partitions.collect(),
-        partitions_offline: shared.partitions.offline_count() as u64,
-        in_flight_bytes: shared.budget.used_bytes(),
-        in_flight_bytes_max: shared.config.network.in_flight_bytes_max,
-        admission_waiting: shared.budget.waiting() as u64,
-        disk_is_low: shared.is_disk_low(),
-        storage: Some(storage_scrape(&shared.engine.stats())),
-    }
-}
-
-fn storage_scrape(stats: &EngineStats) -> StorageScrape {
-    let bounds = SYNC_LATENCY_BOUNDS_US
-        .iter()
-        .map(|us| *us as f64 / 1e6)
-        .chain(std::iter::once(f64::INFINITY));
-    StorageScrape {
-        sync_durations: DurationBuckets {
-            buckets: bounds.zip(stats.sync_latency_buckets).collect(),
-            sum_seconds: stats.sync_latency_sum_us as f64 / 1e6,
-        },
-        sync_failures: stats.sync_failures,
-        segments_prepared: stats.segments_prepared,
-        segments_late: stats.segments_created_inline + stats.inline_growths,
-        disk_full: stats.disk_full_refusals,
-    }
-}
-
-fn no_cluster() -> ClusterView {
-    ClusterView {
-        cluster_id: String::new(),
-        node_id: 0,
-        controller_id: None,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        brokers: Vec::new(),
-        topics: 0,
-        partitions: 0,
-        partitions_offline: 0,
-    }
+fn numbers(nodes: &[NodeId]) -> Vec<u32> {
+    nodes.iter().map(|node| node.get()).collect()
 }

@@ -3,7 +3,7 @@
 //! What need not wait is answered by the task that read it: a hand-over between threads costs more
 //! than the work itself.
 
-mod cluster;
+pub(crate) mod cluster;
 mod configs;
 pub(crate) mod controlled;
 mod delete_records;

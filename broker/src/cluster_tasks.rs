@@ -14,7 +14,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_coordination::cluster_image::ClusterImage;
+use highwater_coordination::cluster_image::{BrokerImage, ClusterImage};
 use highwater_protocol::ids::{PartitionId, TopicId};
 use highwater_protocol::messages::{PartitionsOfTopic, RegisterBrokerRequest};
 use tokio::runtime::{Handle, Runtime};
@@ -187,7 +187,7 @@ impl ClusterTasks {
     async fn wait_until_active(&self, shared: &Arc<Shared>) -> Result<(), StartError> {
         let me = shared.node_id;
         let mut standing = shared.heartbeats.standing();
-        let is_active = |image: &ClusterImage| image.broker(me).is_some_and(|own| own.is_active());
+        let is_active = |image: &ClusterImage| image.broker(me).is_some_and(BrokerImage::is_active);
         let active = async {
             let mut published = shared.metadata.watch();
             while !is_active(&shared.metadata.image()) {

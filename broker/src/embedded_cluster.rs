@@ -168,6 +168,23 @@ impl EmbeddedCluster {
         Ok(())
     }
 
+    /// Stops all brokers in order and leaves their data where it is. Returns the directories, by
+    /// number of the broker.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`] of the first that did not stop in order; the others are stopped all the same.
+    pub async fn shutdown_and_keep(self) -> Result<Vec<std::path::PathBuf>, EmbeddedError> {
+        let stopping = self
+            .brokers
+            .into_iter()
+            .map(EmbeddedBroker::shutdown_and_keep);
+        let mut directories = Vec::new();
+        for stopped in futures_util::future::join_all(stopping).await {
+            directories.push(stopped?);
+        }
+        Ok(directories)
+    }
+
     /// Stops all brokers in order, one after the other, and removes their data.
     ///
     /// # Errors

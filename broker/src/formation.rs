@@ -39,6 +39,9 @@ use crate::peers::{PeerError, Peers};
 /// How long a seed has to say who it is.
 const DISCOVER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a seed may hold up the start of a broker that knows its cluster already.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// How long the cluster has to take a new node in.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -78,6 +81,19 @@ pub enum FormationError {
         /// Its cluster.
         second_cluster: ClusterId,
     },
+    /// The data directory is of one cluster, the seeds are of another.
+    #[error(
+        "the data directory belongs to cluster {own}, but the seed {seed} is of cluster {other}: \
+         give the broker the seeds of its own cluster, or an empty data directory"
+    )]
+    OtherCluster {
+        /// The cluster of the data directory.
+        own: ClusterId,
+        /// A seed.
+        seed: String,
+        /// Its cluster.
+        other: ClusterId,
+    },
     /// The cluster does not take this node.
     #[error("the cluster does not take this node: {0}")]
     Refused(String),
@@ -93,6 +109,36 @@ pub(crate) struct Newcomer {
     /// Where the other brokers reach this one.
     pub(crate) host: String,
     pub(crate) port: u16,
+}
+
+/// Asks the seeds whether they are of the cluster that the data directory belongs to. A seed that does
+/// not answer says nothing.
+///
+/// # Errors
+/// [`FormationError::OtherCluster`].
+pub(crate) async fn check_seeds(
+    seeds: &[String],
+    own: ClusterId,
+    incarnation: IncarnationId,
+) -> Result<(), FormationError> {
+    let request = DiscoverRequest { incarnation };
+    let asked = seeds
+        .iter()
+        .map(|seed| Peers::call_at(seed, &request, CHECK_TIMEOUT));
+    for (seed, answer) in seeds
+        .iter()
+        .zip(futures_util::future::join_all(asked).await)
+    {
+        let cluster = answer.ok().and_then(|answer| answer.cluster_id);
+        if let Some(other) = cluster.filter(|cluster| *cluster != own) {
+            return Err(FormationError::OtherCluster {
+                own,
+                seed: seed.clone(),
+                other,
+            });
+        }
+    }
+    Ok(())
 }
 
 impl Newcomer {

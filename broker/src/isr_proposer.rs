@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::lease;
+use crate::metrics::ReplicationCounters;
 use crate::partition::Partition;
 use crate::partitions::{Partitions, Refusal};
 
@@ -49,6 +50,7 @@ pub(crate) struct IsrProposer {
     /// `replica.lag.time.max`
     pub(crate) lag_time_max: Duration,
     pub(crate) call: AlterCall,
+    pub(crate) counters: Arc<ReplicationCounters>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -119,14 +121,38 @@ impl IsrProposer {
         let answer = (self.call)(request, ANSWER_MAX).await;
         let sent = std::mem::take(&mut unheard.sent);
         match answer {
-            Ok(response) => apply(sent, &response),
+            Ok(response) => self.apply(sent, &response),
             Err(refusal) => {
                 debug!(code = %refusal.code, message = refusal.message, "in-sync replicas were not decided; asking again");
+                self.counters.isr_proposals_failed(sent.len());
                 // Whatever the refusal says, an earlier attempt of whoever carried it may have got
                 // through.
                 unknown(sent);
                 tokio::time::sleep(RETRY_AFTER).await;
             }
+        }
+    }
+
+    fn apply(&self, sent: Vec<Sent>, response: &AlterPartitionResponse) {
+        let now = lease::now();
+        let decisions = response.topics.iter().flat_map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions.map(|decision| ((topic.topic_id, decision.partition), decision))
+        });
+        let decisions: BTreeMap<_, _> = decisions.collect();
+        for (partition, topic_id, proposal) in sent {
+            let decision = decisions.get(&(topic_id, proposal.partition));
+            let outcome =
+                decision.map_or(AlterOutcome::Unknown, |decision| AlterOutcome::of(decision));
+            info!(
+                topic = %partition.topic(), partition = %proposal.partition,
+                proposed = ?proposal.isr.iter().map(|member| member.node_id.get()).collect::<Vec<_>>(),
+                ?outcome, "in-sync replicas"
+            );
+            if !matches!(outcome, AlterOutcome::Changed { .. }) {
+                self.counters.isr_proposals_failed(1);
+            }
+            partition.on_alter_outcome(&proposal, outcome, now);
         }
     }
 }
@@ -160,23 +186,4 @@ fn by_topic(sent: &[Sent]) -> Vec<AlterPartitionTopic> {
             partitions,
         })
         .collect()
-}
-
-fn apply(sent: Vec<Sent>, response: &AlterPartitionResponse) {
-    let now = lease::now();
-    let decisions = response.topics.iter().flat_map(|topic| {
-        let partitions = topic.partitions.iter();
-        partitions.map(|decision| ((topic.topic_id, decision.partition), decision))
-    });
-    let decisions: BTreeMap<_, _> = decisions.collect();
-    for (partition, topic_id, proposal) in sent {
-        let decision = decisions.get(&(topic_id, proposal.partition));
-        let outcome = decision.map_or(AlterOutcome::Unknown, |decision| AlterOutcome::of(decision));
-        info!(
-            topic = %partition.topic(), partition = %proposal.partition,
-            proposed = ?proposal.isr.iter().map(|member| member.node_id.get()).collect::<Vec<_>>(),
-            ?outcome, "in-sync replicas"
-        );
-        partition.on_alter_outcome(&proposal, outcome, now);
-    }
 }

@@ -21,7 +21,7 @@ use crate::controller::{Controller, ControllerSettings};
 use crate::controller_client::ControllerClient;
 use crate::disk_space::DiskSpace;
 use crate::foreign::ForeignPeers;
-use crate::formation::Newcomer;
+use crate::formation::{Newcomer, check_seeds};
 use crate::identity::{Identity, Stage};
 use crate::lease::Lease;
 use crate::life::{BrokerEpochCell, Heartbeats};
@@ -64,7 +64,10 @@ impl Joining {
             .map_err(|_| StartError::Aborted)??;
         let directory_id = directory.engine.dir_id();
         let identity = match directory.identity {
-            Some(identity) => identity,
+            Some(identity) => {
+                check_seeds(&self.config.seeds, identity.cluster_id, incarnation).await?;
+                identity
+            }
             None => {
                 self.readiness.waits_for("it looks for its cluster");
                 let newcomer = Newcomer {

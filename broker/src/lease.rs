@@ -35,6 +35,11 @@ impl BootTime {
         Self(self.0.saturating_add(millis))
     }
 
+    /// How long ago it was.
+    pub(crate) fn elapsed(self) -> Duration {
+        Duration::from_millis(Self::now().0.saturating_sub(self.0))
+    }
+
     /// As decisions about replication see it.
     pub(crate) const fn moment(self) -> Moment {
         Moment::from_millis(self.0)
@@ -117,6 +122,7 @@ mod tests {
         assert!(lease.is_valid(), "a late answer takes nothing away");
         lease.end();
         assert!(!lease.is_valid());
+        assert_eq!(lease.left(), Some(Duration::ZERO));
         lease.renew(now);
         assert!(!lease.is_valid(), "that moment has passed");
         assert!(Lease::always().is_valid());

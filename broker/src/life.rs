@@ -95,6 +95,8 @@ pub(crate) struct Standing {
 pub(crate) struct Heartbeats {
     wish: watch::Sender<Wish>,
     standing: watch::Sender<Standing>,
+    /// When the last heartbeat that was answered was sent.
+    answered: Mutex<Option<BootTime>>,
     nudge: Notify,
     /// Replicas that could not be used when the last heartbeat was sent ahead of time for that.
     offline: Mutex<Vec<PartitionsOfTopic>>,
@@ -105,6 +107,7 @@ impl Default for Heartbeats {
         Self {
             wish: watch::channel(Wish::Wait).0,
             standing: watch::channel(Standing::default()).0,
+            answered: Mutex::new(None),
             nudge: Notify::new(),
             offline: Mutex::default(),
         }
@@ -137,6 +140,11 @@ impl Heartbeats {
         self.standing
             .send_modify(|standing| standing.is_over = true);
         self.nudge.notify_one();
+    }
+
+    /// How long ago the last heartbeat was sent that was answered, if any was.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.answered.lock().map(BootTime::elapsed)
     }
 
     /// What the controller last answered.
@@ -210,6 +218,7 @@ impl Heartbeats {
                 .lease
                 .renew(sent.plus(Duration::from_millis(good_for)));
         }
+        *self.answered.lock() = Some(sent);
         self.standing.send_replace(Standing {
             known: true,
             fenced: answer.fenced,

@@ -6,6 +6,7 @@
 
 mod histogram;
 mod process;
+mod replication;
 mod scrape;
 
 use std::fmt;
@@ -25,7 +26,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use self::histogram::DurationHistogram;
-pub(crate) use self::scrape::{DurationBuckets, PartitionScrape, Scrape, StorageScrape};
+pub(crate) use self::replication::ReplicationCounters;
+pub(crate) use self::scrape::{
+    ClusterScrape, ControllerScrape, DurationBuckets, PartitionScrape, Scrape, StorageScrape,
+};
 
 /// Every name begins with it, those of the process aside, which all programs have.
 const PREFIX: &str = "highwater";
@@ -46,6 +50,7 @@ pub(crate) struct Metrics {
     scrubbed_bytes: Counter,
     scrubbed_segments: Counter,
     scrub_damaged_segments: Counter,
+    replication: Arc<ReplicationCounters>,
 }
 
 impl Metrics {
@@ -78,6 +83,8 @@ impl Metrics {
             "Finished segments that were found damaged when they were read again",
         );
 
+        let replication = Arc::new(ReplicationCounters::new(&mut counter));
+
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -102,7 +109,13 @@ impl Metrics {
             scrubbed_bytes,
             scrubbed_segments,
             scrub_damaged_segments,
+            replication,
         }
+    }
+
+    /// What is counted of replication.
+    pub(crate) fn replication(&self) -> &Arc<ReplicationCounters> {
+        &self.replication
     }
 
     /// A response is on its way, this long after its request was there.

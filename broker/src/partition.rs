@@ -18,8 +18,8 @@ use highwater_config::TopicConfig;
 use highwater_coordination::moment::Moment;
 use highwater_coordination::partition_follower::PartitionFollower;
 use highwater_coordination::partition_leader::{
-    AckState, AckWhen, AlterOutcome, FetchAnswer, FetchRefusal, FollowerFetch, NotEnoughReplicas,
-    PartitionLeader, PartitionView, TakeOver, WrittenMeans,
+    AckState, AckWhen, AlterOutcome, FetchAnswer, FetchRefusal, FollowerFetch, FollowerProgress,
+    NotEnoughReplicas, PartitionLeader, PartitionView, TakeOver, WrittenMeans,
 };
 use highwater_protocol::ids::{
     LeaderEpoch, NodeId, Offset, PartitionId, Timestamp, TopicId, TopicName,
@@ -238,6 +238,24 @@ impl Partition {
             Role::Leader(leader) => leader.high_watermark_is_known(),
             Role::Idle | Role::Follower(_) => false,
         }
+    }
+
+    /// By how many records each follower is behind the log that is led here; as far as the log goes for
+    /// one of whom nothing was heard in this leader epoch. Empty where this broker does not lead.
+    pub(crate) fn follower_lags(&self) -> Vec<(NodeId, u64)> {
+        let state = self.state.lock();
+        let Role::Leader(leader) = &state.role else {
+            return Vec::new();
+        };
+        let (start, end) = (self.log.log_start().get(), self.log.end().get());
+        let lag = |progress: Option<FollowerProgress>| {
+            let at = progress.map_or(start, |progress| progress.log_end.get());
+            end.saturating_sub(at)
+        };
+        leader
+            .followers()
+            .map(|(node, progress)| (node, lag(progress)))
+            .collect()
     }
 
     // ---- roles ----

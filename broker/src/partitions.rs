@@ -25,6 +25,15 @@ pub(crate) enum Hosted {
     Offline(Arc<str>),
 }
 
+impl Hosted {
+    fn is_offline(&self) -> bool {
+        match self {
+            Self::Online(partition) => partition.offline_reason().is_some(),
+            Self::Offline(_) => true,
+        }
+    }
+}
+
 /// A request that cannot be served by a partition here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -70,10 +79,7 @@ impl Partitions {
     /// aside. In order.
     pub(crate) fn offline(&self) -> Vec<PartitionsOfTopic> {
         let hosted = self.hosted.read();
-        let offline = hosted.iter().filter(|(_, hosted)| match hosted {
-            Hosted::Online(partition) => partition.offline_reason().is_some(),
-            Hosted::Offline(_) => true,
-        });
+        let offline = hosted.iter().filter(|(_, hosted)| hosted.is_offline());
         let mut topics: BTreeMap<TopicId, Vec<PartitionId>> = BTreeMap::new();
         for ((topic_id, partition), _) in offline {
             topics.entry(*topic_id).or_default().push(*partition);
@@ -141,13 +147,11 @@ impl Partitions {
         !self.offline().is_empty()
     }
 
-    /// How many are offline.
+    /// How many are offline: as many as [`Self::offline`] names.
     pub(crate) fn offline_count(&self) -> usize {
-        self.hosted
-            .read()
-            .values()
-            .filter(|hosted| matches!(hosted, Hosted::Offline(_)))
-            .count()
+        let hosted = self.hosted.read();
+        let offline = hosted.values().filter(|hosted| hosted.is_offline());
+        offline.count()
     }
 
     /// The partition that leads `key`, in the epoch that the client knows if it says one.

@@ -48,7 +48,7 @@ use crate::partitions::Refusal;
 use crate::peers::Peers;
 use elections::{Elections, Heard};
 pub(crate) use error::{ProposeError, QuorumError};
-use leadership::Watcher;
+use leadership::{Watcher, in_contact};
 use log_store::LogStore;
 pub(crate) use log_store::{raft_log_options, raft_partition};
 use network::Network;
@@ -225,12 +225,23 @@ impl Quorum {
         self.applied.clone()
     }
 
-    /// The leader, if this node leads or has heard of it lately.
+    /// The term that this node knows of.
+    pub(crate) fn term(&self) -> u64 {
+        self.metrics(|metrics| metrics.current_term)
+    }
+
+    /// The leader, if it was heard of lately; this node, if it leads and a quorum was. openraft goes on
+    /// to call a leader one that is cut off.
     pub(crate) fn leader(&self) -> Option<NodeId> {
-        let leader = self.metrics(|metrics| metrics.current_leader);
-        let leader = leader.map(node_id)?;
         let lately = self.election_timeout * 2;
-        (leader == self.me || self.heard.within(lately) == Some(leader)).then_some(leader)
+        let (leader, in_contact) =
+            self.metrics(|metrics| (metrics.current_leader, in_contact(metrics, lately)));
+        let leader = leader.map(node_id)?;
+        let is_heard = match leader == self.me {
+            true => in_contact,
+            false => self.heard.within(lately) == Some(leader),
+        };
+        is_heard.then_some(leader)
     }
 
     /// Some(term) while this node leads and may decide: it has applied the first entry of its own term,
@@ -326,7 +337,7 @@ impl Quorum {
         self.check_target(request.target)?;
         let leads = self.leadership.borrow().map(|_| self.me);
         Ok(RaftProbeResponse {
-            term: self.metrics(|metrics| metrics.current_term),
+            term: self.term(),
             leader: leads.or_else(|| self.heard.within(self.election_timeout)),
         })
     }

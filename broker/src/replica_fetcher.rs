@@ -23,6 +23,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::metrics::ReplicationCounters;
 use crate::peers::PeerError;
 
 mod following;
@@ -56,6 +57,7 @@ pub(crate) struct FetcherDeps {
     pub(crate) broker_epoch: Arc<dyn Fn() -> Option<BrokerEpoch> + Send + Sync>,
     pub(crate) following: Arc<Following>,
     pub(crate) clock: Arc<Clock>,
+    pub(crate) counters: Arc<ReplicationCounters>,
     pub(crate) replication: ReplicationConfig,
 }
 

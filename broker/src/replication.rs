@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_coordination::cluster_image::ClusterImage;
+use highwater_coordination::partition_health::LeaderEvents;
 use highwater_protocol::ids::BrokerEpoch;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +62,7 @@ impl Replication {
                 let client = Arc::clone(&client);
                 Box::pin(async move { client.call(request, timeout).await })
             }),
+            counters: Arc::clone(shared.metrics.replication()),
             stop: stop.clone(),
         };
         runtime.spawn(proposer.run());
@@ -69,6 +71,7 @@ impl Replication {
             broker_epoch,
             following: Arc::clone(reconcile.following()),
             clock: Arc::clone(&shared.clock),
+            counters: Arc::clone(shared.metrics.replication()),
             replication: shared.config.replication.clone(),
         };
         let peers = shared.bulk_peers();
@@ -160,6 +163,8 @@ impl Step {
             }
             None => self.reconcile.apply(&self.before, image, publish),
         }
+        let events = LeaderEvents::between(&self.before, image, self.shared.node_id);
+        self.shared.metrics.replication().leader_events(events);
         // The controller must know before anything is begun anew: until then it may count on it.
         let offline = self.shared.partitions.offline();
         let has_offline = !offline.is_empty();

@@ -75,7 +75,7 @@ pub(crate) enum Verb {
     Config(ConfigArgs),
     /// Measure the broker against what this machine can do at all
     Bench(BenchArgs),
-    /// See it work: a broker, real data, a kill and a recovery, and every record checked
+    /// See it work: one broker or several, real data, a kill, and every record checked
     Demo(DemoArgs),
     /// Print completions for a shell
     Completion(CompletionArgs),
@@ -276,6 +276,29 @@ mod tests {
                 panic!("highwater {line}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn every_command_of_the_operations_document_is_understood() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let document = root.join("../docs/OPERATIONS.md");
+        let text = std::fs::read_to_string(document).unwrap();
+        let mut known = 0;
+        for line in text.split("```").skip(1).step_by(2).flat_map(str::lines) {
+            let line = line.split(" #").next().unwrap_or(line);
+            let Some(arguments) = line.strip_prefix("highwater ") else {
+                continue;
+            };
+            // Dots stand for what is left out.
+            if arguments.contains('…') {
+                continue;
+            }
+            if let Err(error) = parse(arguments) {
+                panic!("{line}: {error}");
+            }
+            known += 1;
+        }
+        assert!(known > 20, "only {known} commands were found");
     }
 
     #[test]

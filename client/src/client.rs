@@ -377,6 +377,7 @@ impl ClientCore {
             let mut topics = answer.topics.iter();
             topics.any(|topic| topic.error == ErrorCode::UnknownTopicOrPartition)
         };
+        self.take_over_addresses(&answer);
         if let Some(controller) = answer.controller.filter(|controller| *controller != node)
             && unknown(&answer)
             && let Ok(last_word) = self
@@ -391,6 +392,11 @@ impl ClientCore {
 
     /// Takes over metadata that was asked for elsewhere.
     pub(crate) fn take_over(&self, answer: &MetadataResponse) {
+        self.take_over_addresses(answer);
+        self.metadata.apply(answer);
+    }
+
+    fn take_over_addresses(&self, answer: &MetadataResponse) {
         self.brokers
             .set_addresses(answer.brokers.iter().map(|broker| {
                 let address = if broker.host.contains(':') {
@@ -400,7 +406,6 @@ impl ClientCore {
                 };
                 (broker.node_id, Arc::from(address))
             }));
-        self.metadata.apply(answer);
     }
 }
 

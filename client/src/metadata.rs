@@ -88,7 +88,7 @@ impl Metadata {
             match (topic.error, topic.topic_id) {
                 (ErrorCode::None, Some(id)) => {
                     let known = topics.get(&name).filter(|known| known.id == id);
-                    let partitions = leaders(topic, known.map(|known| known.as_ref()));
+                    let partitions = leaders(topic, known.map(AsRef::as_ref));
                     let topic = Topic {
                         name: name.clone(),
                         id,

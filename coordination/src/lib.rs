@@ -17,6 +17,7 @@
 //! - [`node_loads`] how nodes are, as far as the controller knows
 //! - [`quorum_members`] who keeps the metadata log, and who votes
 //! - [`image_changes`] what the step from one image to the next means for one broker
+//! - [`partition_health`] how many partitions are in which state, for operators
 //! - [`partition_leader`] the leader's view of a partition: ends, high watermark, in-sync replicas
 //! - [`partition_follower`] the follower's: where its log parts from the leader's
 //! - [`moment`] time, as an input
@@ -36,6 +37,7 @@ pub mod node_loads;
 mod outage;
 pub mod partition_change;
 pub mod partition_follower;
+pub mod partition_health;
 pub mod partition_leader;
 pub mod placement;
 pub mod quorum_members;

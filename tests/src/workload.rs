@@ -183,7 +183,7 @@ async fn produce(
         };
         match pending.await {
             Ok(ack) => {
-                let offset = ack.offset.map(|offset| offset.get());
+                let offset = ack.offset.map(highwater_client::Offset::get);
                 sent.entry((number, index))
                     .and_modify(|sent| sent.acked = Some(offset));
                 acked.fetch_add(1, Ordering::Relaxed);

@@ -70,6 +70,33 @@ async fn seeds_of_two_clusters_are_refused() {
     other.shutdown().await.unwrap();
 }
 
+/// A broker whose data is of one cluster is not started with the seeds of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_data_of_another_cluster_is_refused() {
+    let cluster = EmbeddedCluster::start_with(1, quick).await.unwrap();
+    let seeds = cluster.addresses().to_vec();
+    let stranger = EmbeddedBroker::start_with(|config| quick(0, config))
+        .await
+        .unwrap();
+    let own = stranger.running().cluster_id();
+    let kept = stranger.shutdown_and_keep().await.unwrap();
+    let mut config = BrokerConfig {
+        data_dir: kept.clone(),
+        listen: "127.0.0.1:0".to_owned(),
+        seeds,
+        ..BrokerConfig::default()
+    };
+    config.admin.listen = None;
+    let refused = highwater_broker::Broker::start(config)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("belongs to cluster"), "{refused}");
+    assert!(refused.contains(&own.to_string()), "{refused}");
+    std::fs::remove_dir_all(kept).unwrap();
+    cluster.shutdown().await.unwrap();
+}
+
 /// A fourth broker joins by its seeds alone, gets an id and its share, and can be drained and removed
 /// again, while producers go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,6 +37,9 @@ impl AdminError {
             ErrorCode::TopicAlreadyExists => {
                 Some("choose another name, or delete the topic with its records first")
             }
+            ErrorCode::NotController => {
+                Some("the metadata quorum needs a majority of its voters; try again")
+            }
             ErrorCode::DiskFull => Some("free space on the disk and try again"),
             _ => None,
         };
@@ -82,9 +85,10 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::TopicAlreadyExists => StatusCode::CONFLICT,
         ErrorCode::Unsupported => StatusCode::NOT_IMPLEMENTED,
         ErrorCode::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-        ErrorCode::Busy | ErrorCode::ShuttingDown | ErrorCode::PartitionOffline => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ErrorCode::Busy
+        | ErrorCode::ShuttingDown
+        | ErrorCode::PartitionOffline
+        | ErrorCode::NotController => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::RequestTimedOut => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -7,6 +7,7 @@
 //! There is no authentication: it listens on the loopback address unless told otherwise. Everything a
 //! client can make it hold is bounded: connections, head, body, time, and answers being read.
 
+mod cluster_views;
 mod error;
 mod routes;
 mod server;
@@ -20,6 +21,9 @@ use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::cluster_views::{
+    AbsentView, BrokerView, ClusterView, MoveView, MovesView, QuorumMemberView, QuorumView,
+};
 pub(crate) use self::error::AdminError;
 pub(crate) use self::server::AdminServer;
 
@@ -30,15 +34,21 @@ pub(crate) type BackendFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// memory.
 pub(crate) trait AdminBackend: Send + Sync + 'static {
     /// Whether the broker serves, and if not, how far it is. Everything but this and the metrics is
-    /// asked only while it says [`Status::Serving`].
+    /// asked only while it says [`Status::Serving`] or [`Status::Fenced`].
     fn readiness(&self) -> ReadinessView;
 
     /// All metrics as text of [`crate::metrics::CONTENT_TYPE`]. May take milliseconds with very many
     /// partitions: it is called on a thread that may block, and by few at a time.
     fn metrics(&self) -> String;
 
-    /// The cluster and its brokers.
-    fn cluster(&self) -> ClusterView;
+    /// The cluster and its brokers. The controller is asked for what only it knows.
+    fn cluster(&self) -> BackendFuture<Result<ClusterView, AdminError>>;
+
+    /// The metadata quorum, as the controller sees it.
+    fn quorum(&self) -> BackendFuture<Result<QuorumView, AdminError>>;
+
+    /// Moves of replicas, and what holds them up.
+    fn moves(&self) -> BackendFuture<Result<MovesView, AdminError>>;
 
     /// All topics, by name.
     fn topics(&self) -> Vec<TopicSummary>;
@@ -60,10 +70,15 @@ pub(crate) trait AdminBackend: Send + Sync + 'static {
 pub(crate) enum Status {
     /// Opening the data directory.
     Starting,
+    /// Looking for its cluster, or waiting to be let in.
+    Joining,
     /// Reading partitions back.
     Recovering,
     /// Serving clients.
     Serving,
+    /// Started, and kept from serving: the controller fenced it, or was not heard of for so long that
+    /// others may lead its partitions by now.
+    Fenced,
     /// Finishing what is in flight.
     Stopping,
 }
@@ -73,6 +88,9 @@ pub(crate) enum Status {
 pub(crate) struct ReadinessView {
     /// Where the broker is in its life.
     pub(crate) status: Status,
+    /// What it waits for, or why it is kept from serving.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waits_for: Option<String>,
     /// How far recovery is, while it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) recovery: Option<RecoveryView>,
@@ -89,40 +107,6 @@ pub(crate) struct RecoveryView {
     pub(crate) partitions_done: usize,
     /// All partitions.
     pub(crate) partitions_total: usize,
-}
-
-/// The cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct ClusterView {
-    /// Its identity.
-    pub(crate) cluster_id: String,
-    /// The broker that answers.
-    pub(crate) node_id: u32,
-    /// The broker that decides, if there is one.
-    pub(crate) controller_id: Option<u32>,
-    /// Version of the broker that answers.
-    pub(crate) version: String,
-    /// All brokers.
-    pub(crate) brokers: Vec<BrokerView>,
-    /// Topics that exist.
-    pub(crate) topics: usize,
-    /// Their partitions.
-    pub(crate) partitions: usize,
-    /// Those of them whose storage on the broker that answers failed or is damaged.
-    pub(crate) partitions_offline: usize,
-}
-
-/// A broker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct BrokerView {
-    /// Its number.
-    pub(crate) node_id: u32,
-    /// The host on which clients reach it.
-    pub(crate) host: String,
-    /// The port on which clients reach it.
-    pub(crate) port: u16,
-    /// Where it stands, if that was said.
-    pub(crate) rack: Option<String>,
 }
 
 /// A topic in a list.
@@ -162,13 +146,23 @@ pub(crate) struct PartitionView {
     pub(crate) partition: u32,
     /// The broker that leads it, if one does.
     pub(crate) leader: Option<u32>,
-    /// The leader's epoch.
+    /// The leader's epoch: counts its leaders.
     pub(crate) leader_epoch: u32,
-    /// The brokers that keep it.
+    /// Counts every change of it.
+    pub(crate) partition_epoch: u32,
+    /// The brokers that keep it, the preferred leader first.
     pub(crate) replicas: Vec<u32>,
     /// Those of them that are in sync.
     pub(crate) isr: Vec<u32>,
-    /// Why it is offline, if it is.
+    /// Those that are not, and yet have everything that is committed.
+    pub(crate) elr: Vec<u32>,
+    /// Those that a move adds.
+    pub(crate) adding: Vec<u32>,
+    /// Those that a move removes.
+    pub(crate) removing: Vec<u32>,
+    /// Its leader came from an unclean election, and nobody has joined it yet.
+    pub(crate) recovering: bool,
+    /// Why it is offline on the broker that answers, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) offline: Option<String>,
     /// Its log, if it is online on the broker that answers.

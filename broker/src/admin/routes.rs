@@ -75,6 +75,16 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         method: "get",
+        path: "/v1/cluster/quorum",
+        handler: || get(quorum),
+    },
+    Route {
+        method: "get",
+        path: "/v1/cluster/moves",
+        handler: || get(moves),
+    },
+    Route {
+        method: "get",
         path: "/v1/topics",
         handler: || get(topics),
     },
@@ -122,8 +132,9 @@ pub(super) fn router(
 impl App {
     fn check_serving(&self) -> Result<(), AdminError> {
         match self.backend.readiness().status {
-            Status::Serving => Ok(()),
-            Status::Starting | Status::Recovering => Err(AdminError::of_http(
+            // What a broker knows is wanted most when it is cut off.
+            Status::Serving | Status::Fenced => Ok(()),
+            Status::Starting | Status::Joining | Status::Recovering => Err(AdminError::of_http(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "NotReady",
                 "the broker is starting",
@@ -182,7 +193,11 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     let readiness = app.backend.readiness();
     let status = match readiness.status {
         Status::Serving => StatusCode::OK,
-        Status::Starting | Status::Recovering | Status::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        Status::Starting
+        | Status::Joining
+        | Status::Recovering
+        | Status::Fenced
+        | Status::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, Json(readiness)).into_response()
 }
@@ -198,7 +213,17 @@ async fn openapi() -> Response {
 
 async fn cluster(State(app): State<Arc<App>>) -> Result<Response, AdminError> {
     app.check_serving()?;
-    Ok(Json(app.backend.cluster()).into_response())
+    Ok(Json(app.backend.cluster().await?).into_response())
+}
+
+async fn quorum(State(app): State<Arc<App>>) -> Result<Response, AdminError> {
+    app.check_serving()?;
+    Ok(Json(app.backend.quorum().await?).into_response())
+}
+
+async fn moves(State(app): State<Arc<App>>) -> Result<Response, AdminError> {
+    app.check_serving()?;
+    Ok(Json(app.backend.moves().await?).into_response())
 }
 
 async fn topics(State(app): State<Arc<App>>) -> Result<Response, AdminError> {

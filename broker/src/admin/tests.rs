@@ -138,6 +138,7 @@ async fn health_and_readiness() {
 
     served.backend.be(ReadinessView {
         status: Status::Recovering,
+        waits_for: None,
         recovery: Some(RecoveryView {
             partitions_done: 3,
             partitions_total: 10,
@@ -168,12 +169,50 @@ async fn health_and_readiness() {
 
     served.backend.be(ReadinessView {
         status: Status::Stopping,
+        waits_for: None,
         recovery: None,
         partitions_offline: 0,
         disk_is_low: false,
     });
     assert_eq!(served.get("/readyz").await.status, 503);
     assert_eq!(served.get("/v1/topics").await.error_code(), "ShuttingDown");
+}
+
+/// A load balancer takes a broker out that must not answer clients; its operator can still look at it.
+#[tokio::test]
+async fn a_fenced_broker_is_not_ready_and_still_tells_what_it_knows() {
+    let served = Served::start().await;
+    for (status, name) in [(Status::Fenced, "fenced"), (Status::Joining, "joining")] {
+        served.backend.be(ReadinessView {
+            status,
+            waits_for: Some("its lease is over".to_owned()),
+            recovery: None,
+            partitions_offline: 0,
+            disk_is_low: false,
+        });
+        let ready = served.get("/readyz").await;
+        assert_eq!(ready.status, 503);
+        assert_eq!(ready.json()["status"], name);
+        assert_eq!(ready.json()["waits_for"], "its lease is over");
+        assert_eq!(served.get("/healthz").await.status, 200);
+        let expected = if status == Status::Fenced { 200 } else { 503 };
+        for path in ["/v1/cluster", "/v1/cluster/quorum", "/v1/topics"] {
+            assert_eq!(served.get(path).await.status, expected, "{name} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_controller_the_answer_says_so() {
+    let served = Served::start().await;
+    assert_eq!(served.get("/v1/cluster/moves").await.status, 200);
+    served.backend.lose_controller();
+    let answer = served.get("/v1/cluster/moves").await;
+    assert_eq!(
+        (answer.status, answer.error_code().as_str()),
+        (503, "NotController")
+    );
+    assert!(answer.json()["error"]["hint"].is_string());
 }
 
 #[tokio::test]

@@ -268,7 +268,10 @@ impl Pass {
         if !self.is_for_follower && !shared.lease.is_valid() {
             self.fence();
         }
-        shared.metrics.fetched(self.bytes);
+        match self.is_for_follower {
+            true => shared.metrics.replication().sent(self.bytes),
+            false => shared.metrics.fetched(self.bytes),
+        }
         reply.ok(
             shared,
             &FetchResponse {

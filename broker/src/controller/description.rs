@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use highwater_coordination::balance::{next_wave, plan_balance};
 use highwater_coordination::broker_registry::BrokerRegistry;
-use highwater_coordination::cluster_image::ClusterImage;
+use highwater_coordination::cluster_image::{BrokerImage, ClusterImage};
 use highwater_coordination::controller as decide;
 use highwater_coordination::quorum_members::Members;
 use highwater_coordination::reassignment::under_way;
@@ -19,6 +19,7 @@ use tracing::info;
 
 use super::{ChangeError, Controller, or_not_controller};
 use crate::controller_client::ControllerRequest;
+use crate::metrics::ControllerScrape;
 use crate::partitions::Refusal;
 
 /// The cluster by its image, and by what the controller has heard of brokers.
@@ -122,7 +123,7 @@ impl ControllerRequest for AlterVotersRequest {
                 let message = format!("node {node} does not keep the metadata log");
                 return Err(refused(ErrorCode::UnknownNode, message));
             }
-            if !image.broker(*node).is_some_and(|broker| broker.is_active()) {
+            if !image.broker(*node).is_some_and(BrokerImage::is_active) {
                 let message = format!(
                     "node {node} is not active: a voter that cannot answer makes the quorum weaker"
                 );
@@ -175,6 +176,21 @@ impl ControllerRequest for BalanceRequest {
 }
 
 impl Controller {
+    /// For metrics; `None` while this broker is not the active controller.
+    pub(crate) fn scrape(&self) -> Option<ControllerScrape> {
+        self.term().ok()?;
+        let moves = self.moves_under_way();
+        let fenced = |broker: &BrokerImage| broker.registration.is_some() && broker.fenced;
+        let image = self.image();
+        let brokers_fenced = image.brokers().filter(|(_, broker)| fenced(broker));
+        Some(ControllerScrape {
+            safe_mode: self.safe_mode_reason().is_some(),
+            moves_under_way: moves.moves.len() as u64,
+            moves_waiting: moves.waiting.into(),
+            brokers_fenced: brokers_fenced.count() as u64,
+        })
+    }
+
     pub(super) fn members(&self) -> Members {
         let (voters, learners) = self.quorum.members();
         Members { voters, learners }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use highwater_config::Switch;
 use highwater_coordination::balance::{BalancePlan, next_wave, plan_balance, preferred_leaders};
-use highwater_coordination::cluster_image::ClusterImage;
+use highwater_coordination::cluster_image::{BrokerImage, ClusterImage};
 use highwater_coordination::controller as decide;
 use highwater_coordination::healing::{HealingPlan, HealingSettings, plan_healing};
 use highwater_coordination::node_loads::{NodeLoad, NodeLoads};
@@ -169,7 +169,7 @@ impl Controller {
                             .lock()
                             .is_alive(node, situation.now_ms, session_ms);
                     let broker = situation.image.broker(node).filter(|broker| !broker.fenced);
-                    match broker.and_then(|broker| broker.epoch()) {
+                    match broker.and_then(BrokerImage::epoch) {
                         Some(epoch) if is_silent => {
                             let decision = decide::fence_broker(situation.image, node, epoch)?;
                             Ok(decision.map(|()| true))
@@ -278,6 +278,12 @@ impl Controller {
                 }
             }
         }
+    }
+
+    /// Why nothing is moved until the picture has settled, if so.
+    pub(super) fn safe_mode_reason(&self) -> Option<String> {
+        let upkeep = self.upkeep.lock();
+        upkeep.safe_mode.as_ref().and_then(SafeMode::reason)
     }
 
     /// What is known of the brokers' loads.

@@ -1,5 +1,7 @@
 //! What is asked for only when somebody scrapes: partitions, storage, what is in flight.
 
+mod cluster;
+
 use std::fmt;
 
 use highwater_protocol::ids::TopicName;
@@ -30,7 +32,11 @@ pub(crate) struct Scrape {
     pub(crate) disk_is_low: bool,
     /// The storage engine, once it is open.
     pub(crate) storage: Option<StorageScrape>,
+    /// The cluster as this broker sees it, once it takes part.
+    pub(crate) cluster: Option<ClusterScrape>,
 }
+
+pub(crate) use self::cluster::{ClusterScrape, ControllerScrape};
 
 /// One partition.
 #[derive(Debug, Clone)]
@@ -133,9 +139,13 @@ impl Collector for Scrape {
         let help = "Whether appends are refused because the disk is nearly full";
         gauge(&mut encoder, "disk_low", help, u64::from(self.disk_is_low))?;
         self.encode_partitions(&mut encoder)?;
-        self.storage
-            .as_ref()
-            .map_or(Ok(()), |storage| storage.encode(&mut encoder))
+        if let Some(storage) = &self.storage {
+            storage.encode(&mut encoder)?;
+        }
+        if let Some(cluster) = &self.cluster {
+            cluster.encode(&mut encoder)?;
+        }
+        Ok(())
     }
 }
 

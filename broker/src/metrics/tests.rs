@@ -1,5 +1,6 @@
 use super::*;
-use highwater_protocol::ids::TopicName;
+use highwater_coordination::partition_health::{LeaderEvents, PartitionHealth};
+use highwater_protocol::ids::{NodeId, TopicName};
 
 fn line<'a>(text: &'a str, start: &str) -> Option<&'a str> {
     text.lines()
@@ -24,6 +25,17 @@ fn what_was_observed_is_rendered() {
     metrics.connection_closed();
     metrics.connection_refused();
     metrics.disk_free(u64::MAX);
+    let replication = metrics.replication();
+    replication.received(1000);
+    replication.sent(2000);
+    replication.catchup_waits();
+    replication.isr_proposals_failed(3);
+    replication.leader_events(LeaderEvents {
+        elected: 4,
+        elected_unclean: 1,
+        isr_shrinks: 5,
+        isr_expands: 6,
+    });
 
     let text = metrics.render(Scrape::default());
     let value = |start| line(&text, start);
@@ -67,6 +79,19 @@ fn what_was_observed_is_rendered() {
     assert_eq!(value("highwater_sent_bytes_total"), Some("5"));
     assert_eq!(value("highwater_produced_bytes_total"), Some("100"));
     assert_eq!(value("highwater_fetched_bytes_total"), Some("200"));
+    for (name, expected) in [
+        ("replication_received_bytes", "1000"),
+        ("replication_sent_bytes", "2000"),
+        ("replication_catchup_waits", "1"),
+        ("isr_proposals_failed", "3"),
+        ("leaders_elected", "4"),
+        ("unclean_elections", "1"),
+        ("isr_shrinks", "5"),
+        ("isr_expands", "6"),
+    ] {
+        let start = format!("highwater_{name}_total");
+        assert_eq!(line(&text, &start), Some(expected), "{name}");
+    }
     assert_eq!(value("highwater_connections"), Some("1"));
     assert_eq!(value("highwater_connections_opened_total"), Some("2"));
     assert_eq!(value("highwater_connections_refused_total"), Some("1"));
@@ -110,6 +135,31 @@ fn the_state_of_the_moment_is_rendered() {
             segments_late: 2,
             disk_full: 6,
         }),
+        cluster: Some(ClusterScrape {
+            controller: Some(ControllerScrape {
+                safe_mode: true,
+                moves_under_way: 5,
+                moves_waiting: 6,
+                brokers_fenced: 1,
+            }),
+            metadata_applied: 100,
+            metadata_published: 99,
+            quorum_term: 3,
+            quorum_has_leader: true,
+            is_voter: true,
+            is_fenced: false,
+            lease: Duration::from_millis(2500),
+            heartbeat_age: Some(Duration::from_millis(500)),
+            replicas: 12,
+            led: PartitionHealth {
+                partitions: 4,
+                under_replicated: 2,
+                below_min_isr: 1,
+                ..PartitionHealth::default()
+            },
+            leaderless: 7,
+            follower_lags: vec![(NodeId::new(2), 0), (NodeId::new(3), 40)],
+        }),
     };
     let text = Metrics::new().render(scrape);
     let value = |start| line(&text, start);
@@ -122,6 +172,30 @@ fn the_state_of_the_moment_is_rendered() {
         ("segments", "2"),
     ] {
         let start = format!("highwater_partition_{name}{{topic=\"orders\",partition=\"7\"}}");
+        assert_eq!(line(&text, &start), Some(expected), "{name}");
+    }
+    for (name, expected) in [
+        ("controller_active", "1"),
+        ("metadata_applied_index", "100"),
+        ("metadata_published_index", "99"),
+        ("quorum_term", "3"),
+        ("quorum_leader_known", "1"),
+        ("quorum_voter", "1"),
+        ("broker_fenced", "0"),
+        ("lease_remaining_seconds", "2.5"),
+        ("heartbeat_age_seconds", "0.5"),
+        ("replicas", "12"),
+        ("partitions_led", "4"),
+        ("partitions_under_replicated", "2"),
+        ("partitions_below_min_isr", "1"),
+        ("partitions_leaderless", "7"),
+        ("follower_lag_records{follower=\"3\"}", "40"),
+        ("safe_mode", "1"),
+        ("moves_under_way", "5"),
+        ("moves_waiting", "6"),
+        ("brokers_fenced", "1"),
+    ] {
+        let start = format!("highwater_{name}");
         assert_eq!(line(&text, &start), Some(expected), "{name}");
     }
     assert_eq!(value("highwater_partitions_offline"), Some("3"));
@@ -157,6 +231,12 @@ fn the_text_is_well_formed() {
     metrics.request_failed(ApiKey::Hello, ErrorCode::Busy);
     let text = metrics.render(Scrape {
         storage: Some(StorageScrape::default()),
+        cluster: Some(ClusterScrape {
+            controller: Some(ControllerScrape::default()),
+            heartbeat_age: Some(Duration::ZERO),
+            follower_lags: vec![(NodeId::new(2), 1)],
+            ..ClusterScrape::default()
+        }),
         ..Scrape::default()
     });
     let mut described = std::collections::BTreeSet::new();

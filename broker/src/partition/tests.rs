@@ -6,6 +6,7 @@ use highwater_protocol::ids::{LeaderEpoch, NodeId, Offset, Timestamp};
 use highwater_protocol::messages::Acks;
 use highwater_storage::Durability;
 
+use super::follow::FollowError;
 use super::test_replica::{Replica, wait_for};
 use super::{Acknowledgement, Followed, PartitionAppendError};
 
@@ -228,6 +229,28 @@ fn a_batch_that_was_damaged_on_its_way_is_not_appended() {
         result.records = bytes.into();
     });
     assert!(matches!(followed, Followed::Failed(_)), "{followed:?}");
+    assert_eq!(b.log().end(), at(0));
+    b.catch_up(&a);
+    assert_eq!(b.bytes(), a.bytes());
+}
+
+/// In an epoch, batches come from its leader, and a later leader's have not been asked for.
+#[test]
+fn a_batch_of_a_later_epoch_than_its_leaders_is_not_appended() {
+    let [a, b, _c] = three(Durability::Replicated);
+    a.lead(1, &[1, 2], 1);
+    b.follow(&a, 1, false);
+    a.append(1, "x", Acks::Leader).unwrap();
+    let followed = b.pull_changed(&a, |result| {
+        let mut bytes = result.records.to_vec();
+        // The leader epoch lies outside of the checksum.
+        bytes[12..16].copy_from_slice(&2u32.to_be_bytes());
+        result.records = bytes.into();
+    });
+    assert!(
+        matches!(followed, Followed::Failed(FollowError::Epoch { .. })),
+        "{followed:?}"
+    );
     assert_eq!(b.log().end(), at(0));
     b.catch_up(&a);
     assert_eq!(b.bytes(), a.bytes());

@@ -73,9 +73,7 @@ impl Watcher {
     /// has an answer of a quorum that is not too old: a leader that is cut off gives up deciding.
     fn term_to_lead(&self, now: &Metrics) -> Option<u64> {
         let applied = now.last_applied?.leader_id;
-        let in_contact = now
-            .millis_since_quorum_ack
-            .is_some_and(|age| Duration::from_millis(age) < self.election_timeout * 2);
+        let in_contact = in_contact(now, self.election_timeout * 2);
         let leads = now.state == ServerState::Leader
             && applied.term == now.current_term
             && applied.node_id == raft_id(self.me);
@@ -99,6 +97,12 @@ impl Watcher {
             changed
         });
     }
+}
+
+/// Whether a quorum answered the leader, which this node is, within this time.
+pub(super) fn in_contact(now: &Metrics, time: Duration) -> bool {
+    now.millis_since_quorum_ack
+        .is_some_and(|age| Duration::from_millis(age) < time)
 }
 
 /// Asks for a snapshot when the log has grown much, however few its entries are.

@@ -144,6 +144,7 @@ impl Task<'_> {
         let behind_count = followed.iter().filter(|(_, one)| !one.in_sync).count() as u64;
         let share = (catchup / behind_count.max(1)).max(CATCHUP_BYTES_MIN);
         let catchup_bytes_max = PARTITION_BYTES_MAX.min(u32::try_from(share).unwrap_or(u32::MAX));
+        let mut left_out = false;
         for (key, followed) in ahead.iter().chain(behind) {
             let FollowedPartition {
                 partition, in_sync, ..
@@ -153,6 +154,7 @@ impl Task<'_> {
                 break;
             }
             if !in_sync && catchup == 0 {
+                left_out = true;
                 wait_for(self.shared.throttle.wait());
                 continue;
             }
@@ -183,6 +185,9 @@ impl Task<'_> {
             };
             draft.push(asked, durable_end, bytes_max);
         }
+        if left_out {
+            self.shared.deps.counters.catchup_waits();
+        }
         if let Some(later) = later {
             draft.wait_at_most(u32::try_from(later.as_millis()).unwrap_or(u32::MAX).max(1));
         }
@@ -199,6 +204,7 @@ impl Task<'_> {
         for (asked, result) in answers {
             if !result.records.is_empty() {
                 last_with_records = Some(asked.partition.key());
+                self.shared.deps.counters.received(result.records.len());
                 if !asked.in_sync {
                     self.shared.throttle.used(result.records.len());
                 }

@@ -98,6 +98,7 @@ impl Follower {
             broker_epoch: Arc::new(move || Some(broker_epoch(node))),
             following: Arc::clone(&following),
             clock: Arc::new(Clock::default()),
+            counters: Arc::default(),
             replication,
         };
         let fetchers = ReplicaFetchers::start(deps, |_| network.call()).unwrap();

@@ -1,5 +1,6 @@
 //! The text of a real file set, line by line.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,12 +90,21 @@ impl FileSet {
         self.bytes
     }
 
-    /// Name, relative to the root, and content of a file; `None` if it cannot be read any more.
+    /// Name of a file, relative to the root.
+    pub(crate) fn name(&self, index: usize) -> Cow<'_, str> {
+        let path = self
+            .files
+            .get(index)
+            .map_or(Path::new(""), PathBuf::as_path);
+        path.strip_prefix(&self.root)
+            .unwrap_or(path)
+            .to_string_lossy()
+    }
+
+    /// Name and content of a file; `None` if it cannot be read any more.
     pub(crate) fn read(&self, index: usize) -> Option<(String, Vec<u8>)> {
-        let path = self.files.get(index)?;
-        let content = fs::read(path).ok()?;
-        let name = path.strip_prefix(&self.root).unwrap_or(path);
-        Some((name.to_string_lossy().into_owned(), content))
+        let content = fs::read(self.files.get(index)?).ok()?;
+        Some((self.name(index).into_owned(), content))
     }
 }
 

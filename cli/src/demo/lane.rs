@@ -1,11 +1,13 @@
 //! The way of records into one partition, strictly in order and strictly once.
 //!
-//! A producer that retries after a lost connection may store records a second time, since the
-//! broker does not recognise repetitions yet. A lane therefore has its producer not retry where the
-//! outcome is in doubt. It has one chunk on its way at a time, and when it does not know what became
-//! of that chunk it asks the broker: the lane is the only writer of its partition, so whatever lies
-//! behind the last acknowledged record is the beginning of that chunk. What landed is compared with
-//! what was sent, and only the rest is sent again.
+//! A lane has one chunk on its way at a time. In a cluster the producer does the rest: it finds the
+//! new leader and sends again, and the brokers recognise what they have already.
+//!
+//! With one broker a lane shows what an application can find out by itself. It has its producer not
+//! retry where the outcome is in doubt, and when it does not know what became of a chunk it asks the
+//! broker: the lane is the only writer of its partition, so whatever lies behind the last
+//! acknowledged record is the beginning of that chunk. What landed is compared with what was sent,
+//! and only the rest is sent again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +31,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Lane {
     pub(crate) client: Client,
     pub(crate) producer: Producer,
+    /// Whether the lane finds out what became of records, rather than the producer.
+    pub(crate) resolves_doubts: bool,
     pub(crate) track: Arc<Track>,
     pub(crate) partition: u32,
     pub(crate) chunks: mpsc::Receiver<Chunk>,
@@ -71,26 +75,31 @@ impl Lane {
                 let records = chunk.count() as u64;
                 match self.send(&chunk).await {
                     Ok(offset) => {
+                        // A broker that has the records from an earlier attempt may not know where:
+                        // the reader will see.
                         ensure!(
-                            offset.is_some_and(|offset| offset.get() == end),
+                            offset.is_none_or(|offset| offset.get() == end),
                             "{}/{}: acknowledged at {offset:?} instead of {end}",
                             self.track.name(),
                             self.partition
                         );
                         end += records;
-                        self.track.acknowledged(records);
+                        self.track.acknowledged(self.partition, records);
                         break;
                     }
-                    Err(error) if error.may_have_committed() || error.is_retriable() => {
+                    Err(error)
+                        if self.resolves_doubts
+                            && (error.may_have_committed() || error.is_retriable()) =>
+                    {
                         let landed = self.find_landed(&chunk, end).await?;
                         chunk.drop_first(usize::try_from(landed)?);
                         end += landed;
-                        self.track.acknowledged(landed);
+                        self.track.acknowledged(self.partition, landed);
                         doubts.chunks += 1;
                         doubts.landed += landed;
                         doubts.sent_again += records - landed;
                     }
-                    Err(error) => return Err(error).context("the broker refuses records"),
+                    Err(error) => return Err(error).context("records cannot be delivered"),
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! What the demo shows while it runs: one screen on a terminal, a line now and then elsewhere.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, stderr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::bench::latency::Percentiles;
+use crate::demo::board::Board;
 use crate::demo::track::{Counts, Track};
 use crate::output::{Column, Rows, note};
 
@@ -16,21 +18,24 @@ const LINE_EVERY: Duration = Duration::from_secs(2);
 
 /// What the demo is doing, for the first line of the screen.
 #[derive(Debug, Clone)]
-pub(crate) struct Phase(Arc<Mutex<&'static str>>);
+pub(crate) struct Phase(Arc<Mutex<Cow<'static, str>>>);
 
 impl Phase {
     /// In this phase.
     pub(crate) fn new(name: &'static str) -> Phase {
-        Phase(Arc::new(Mutex::new(name)))
+        Phase(Arc::new(Mutex::new(Cow::Borrowed(name))))
     }
 
     /// Goes on to another.
-    pub(crate) fn set(&self, name: &'static str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    pub(crate) fn set(&self, name: impl Into<Cow<'static, str>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = name.into();
     }
 
-    fn get(&self) -> &'static str {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn get(&self) -> Cow<'static, str> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -39,6 +44,7 @@ impl Phase {
 pub(crate) struct Screen {
     tracks: Vec<Arc<Track>>,
     phase: Phase,
+    board: Option<Arc<Board>>,
     start: Instant,
     duration: Duration,
     seen: Vec<Seen>,
@@ -70,11 +76,19 @@ impl Screen {
         Screen {
             tracks,
             phase,
+            board: None,
             start: Instant::now(),
             duration,
             seen,
             lines,
         }
+    }
+
+    /// With the state of the cluster below the topics.
+    pub(crate) fn with_board(mut self, board: Arc<Board>) -> Screen {
+        self.start = board.start();
+        self.board = Some(board);
+        self
     }
 
     /// Draws again and again.
@@ -91,11 +105,21 @@ impl Screen {
         let mut last = Instant::now();
         loop {
             tick.tick().await;
-            let text = self.text(last.elapsed());
+            let mut text = self.text(last.elapsed());
             last = Instant::now();
             match &mut self.lines {
-                Some(lines) => lines.draw(&text),
-                None => note(text.trim_end()),
+                Some(lines) => {
+                    if let Some(board) = &self.board {
+                        text.push_str(&board.screen());
+                    }
+                    lines.draw(&text);
+                }
+                None => {
+                    if let Some(table) = self.board.as_ref().and_then(|board| board.changed()) {
+                        text.push_str(&table);
+                    }
+                    note(text.trim_end());
+                }
             }
         }
     }

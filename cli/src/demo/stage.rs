@@ -1,6 +1,5 @@
 //! Everyone who takes part: feeders, lanes and readers, and how they start and end.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::demo::feed::{Entrances, feed_counters, feed_text};
+use crate::demo::feed::{Entrances, Pace, feed_counters, feed_text};
 use crate::demo::files::FileSet;
 use crate::demo::follow::follow;
 use crate::demo::lane::{Doubts, Lane};
@@ -26,9 +25,23 @@ const CHUNKS_WAITING: usize = 2;
 /// How long all that was sent may take to be acknowledged.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Where records go, and how.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Addresses of brokers.
+    pub(crate) seeds: Vec<String>,
+    /// Replicas of each partition.
+    pub(crate) replicas: u16,
+    /// Text that is sent per second: a load, but not one that makes records wait for each other.
+    pub(crate) text_bytes_per_second: f64,
+    /// Whether senders find out what became of records, rather than their producers.
+    pub(crate) resolves_doubts: bool,
+}
+
 /// The demo's cast at work.
 #[derive(Debug)]
 pub(crate) struct Stage {
+    plan: Plan,
     tracks: Vec<Arc<Track>>,
     stop: Arc<AtomicBool>,
     feeders: Vec<std::thread::JoinHandle<()>>,
@@ -39,14 +52,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Creates the topics and starts everyone.
-    pub(crate) async fn set(broker: SocketAddr, files: FileSet) -> Result<Stage> {
+    pub(crate) async fn set(plan: Plan, files: FileSet) -> Result<Stage> {
         let client = Client::builder()
-            .seed(broker.to_string())
+            .seeds(&plan.seeds)
             .client_name("highwater-demo")
             .connect()
             .await?;
         let (all_sent, _) = watch::channel(false);
         let mut stage = Stage {
+            plan,
             tracks: Vec::new(),
             stop: Arc::default(),
             feeders: Vec::new(),
@@ -58,10 +72,25 @@ impl Stage {
             .open_topic(&client, "machine", COUNTER_PARTITIONS)
             .await?;
         let text = stage.open_topic(&client, "text", TEXT_PARTITIONS).await?;
-        stage.feed("feed-machine", move |stop| {
-            feed_counters(&Machine::new(Path::new("/proc")), &counters, stop);
-        })?;
-        stage.feed("feed-text", move |stop| feed_text(&files, &text, stop))?;
+        // A thread per partition: one that waits for its leader must not hold up the others.
+        for (partition, entrance) in counters.each() {
+            stage.feed("feed-machine", move |stop| {
+                feed_counters(
+                    &Machine::new(Path::new("/proc")),
+                    &entrance,
+                    partition,
+                    stop,
+                );
+            })?;
+        }
+        let files = Arc::new(files);
+        let pace = Arc::new(Pace::new(stage.plan.text_bytes_per_second));
+        for (partition, entrance) in text.each() {
+            let (files, pace) = (Arc::clone(&files), Arc::clone(&pace));
+            stage.feed("feed-text", move |stop| {
+                feed_text(&files, &entrance, partition, &pace, stop);
+            })?;
+        }
         Ok(stage)
     }
 
@@ -81,8 +110,13 @@ impl Stage {
 
     /// Lets everyone work for a while; whoever fails ends it.
     pub(crate) async fn run_for(&mut self, time: Duration) -> Result<()> {
+        self.run_during(sleep(time)).await
+    }
+
+    /// Lets everyone work until something else is done; whoever fails ends it.
+    pub(crate) async fn run_during<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
         tokio::select! {
-            () = sleep(time) => Ok(()),
+            done = work => Ok(done),
             Some(ended) = self.lanes.join_next() => {
                 ended.context("a sender panicked")??;
                 bail!("a sender stopped before its time")
@@ -128,13 +162,17 @@ impl Stage {
     ) -> Result<Entrances> {
         client
             .admin()
-            .create_topic(NewTopic::new(name).partitions(partitions))
+            .create_topic(
+                NewTopic::new(name)
+                    .partitions(partitions)
+                    .replicas(self.plan.replicas),
+            )
             .await?;
         let track = Arc::new(Track::new(name, partitions));
         let producer = client
             .producer()
             .acks(Acks::All)
-            .retry_in_doubt(false)
+            .retry_in_doubt(!self.plan.resolves_doubts)
             .build();
         let mut entrances = Vec::new();
         for partition in 0..partitions {
@@ -143,6 +181,7 @@ impl Stage {
             let lane = Lane {
                 client: client.clone(),
                 producer: producer.clone(),
+                resolves_doubts: self.plan.resolves_doubts,
                 track: Arc::clone(&track),
                 partition,
                 chunks,

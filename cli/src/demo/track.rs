@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::bench::latency::{Latencies, Percentiles};
+use crate::demo::ack_clock::AckClock;
 use crate::demo::chain::{Chain, Faults};
 
 /// A topic of the demo.
@@ -13,7 +14,7 @@ use crate::demo::chain::{Chain, Faults};
 pub(crate) struct Track {
     name: &'static str,
     chains: Vec<Mutex<Chain>>,
-    acknowledged: AtomicU64,
+    acks: Vec<Mutex<AckClock>>,
     bytes: AtomicU64,
     latencies: Mutex<TwoSpans>,
 }
@@ -42,7 +43,7 @@ impl Track {
         Track {
             name,
             chains: (0..partitions).map(|_| Mutex::default()).collect(),
-            acknowledged: AtomicU64::new(0),
+            acks: (0..partitions).map(|_| Mutex::default()).collect(),
             bytes: AtomicU64::new(0),
             latencies: Mutex::new(TwoSpans {
                 total: Latencies::new(),
@@ -61,9 +62,29 @@ impl Track {
         self.chains[partition as usize].lock()
     }
 
+    /// Number of partitions.
+    pub(crate) fn partitions(&self) -> u32 {
+        // Made of a u32.
+        self.chains.len() as u32
+    }
+
     /// Notes records that the broker acknowledged.
-    pub(crate) fn acknowledged(&self, records: u64) {
-        self.acknowledged.fetch_add(records, Ordering::Relaxed);
+    pub(crate) fn acknowledged(&self, partition: u32, records: u64) {
+        self.acks[partition as usize]
+            .lock()
+            .tick(Instant::now(), records);
+    }
+
+    /// From now on the longest time without an acknowledgement is wanted.
+    pub(crate) fn watch_silences(&self) {
+        for acks in &self.acks {
+            acks.lock().watch();
+        }
+    }
+
+    /// The acknowledgements of a partition as they are now.
+    pub(crate) fn acks(&self, partition: u32) -> AckClock {
+        *self.acks[partition as usize].lock()
     }
 
     /// Notes bytes that came back.
@@ -113,7 +134,7 @@ impl Track {
     /// Counts as they are now.
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts {
-            acknowledged: self.acknowledged.load(Ordering::Relaxed),
+            acknowledged: self.acks.iter().map(|acks| acks.lock().records()).sum(),
             bytes: self.bytes.load(Ordering::Relaxed),
             ..Counts::default()
         };

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_client::NodeId;
+
 use crate::bench::latency::Percentiles;
 use crate::demo::chain::Faults;
 use crate::demo::lane::Doubts;
@@ -23,12 +25,52 @@ pub(crate) struct Outage {
     pub(crate) recovery: Duration,
 }
 
+/// What a cluster made of the death of one of its brokers.
+#[derive(Debug, Clone)]
+pub(crate) struct Failover {
+    /// Since the start.
+    pub(crate) at: Duration,
+    /// Who was killed.
+    pub(crate) victim: NodeId,
+    /// Records under way at that moment.
+    pub(crate) unacknowledged: u64,
+    /// Partitions that it led.
+    pub(crate) led: Vec<String>,
+    /// Who was the active controller before and after.
+    pub(crate) controllers: (Option<NodeId>, Option<NodeId>),
+    /// From the kill until every partition was seen to have another leader.
+    pub(crate) elected: Duration,
+    /// Longest time in which nothing was acknowledged on a partition that it led.
+    pub(crate) silence_of_led: Duration,
+    /// The same on a partition that others led.
+    pub(crate) silence_of_others: Duration,
+    /// How long the broker was down.
+    pub(crate) down: Duration,
+    /// From its start until it served.
+    pub(crate) serving: Duration,
+    /// From its start until all its replicas were in sync.
+    pub(crate) in_sync: Duration,
+}
+
+/// What was done to the brokers.
+#[derive(Debug, Clone)]
+pub(crate) enum Incident {
+    /// The only broker died and recovered.
+    Recovery {
+        /// Its death and return.
+        outage: Outage,
+        /// What senders had to find out because of it.
+        doubts: Doubts,
+    },
+    /// One of several died, others took over, and it came back.
+    Failover(Failover),
+}
+
 /// What came of it all.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     elapsed: Duration,
-    outage: Outage,
-    doubts: Doubts,
+    incident: Incident,
     topics: Vec<Topic>,
 }
 
@@ -42,12 +84,7 @@ struct Topic {
 
 impl Verdict {
     /// Looks at the topics for the last time.
-    pub(crate) fn new(
-        elapsed: Duration,
-        outage: Outage,
-        doubts: Doubts,
-        tracks: Vec<Arc<Track>>,
-    ) -> Verdict {
+    pub(crate) fn new(elapsed: Duration, incident: Incident, tracks: Vec<Arc<Track>>) -> Verdict {
         let topics = tracks
             .into_iter()
             .map(|track| Topic {
@@ -59,8 +96,7 @@ impl Verdict {
             .collect();
         Verdict {
             elapsed,
-            outage,
-            doubts,
+            incident,
             topics,
         }
     }
@@ -79,33 +115,92 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outage {
-            at,
-            unacknowledged,
-            death,
-            recovery,
-        } = self.outage;
+        match self {
+            Incident::Recovery { outage, doubts } => {
+                outage.fmt(f)?;
+                doubts.fmt(f)
+            }
+            Incident::Failover(failover) => failover.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\nKilled after {:.1} s with {} not yet acknowledged; gone after {}, recovered and \
+            "Killed after {:.1} s with {} not yet acknowledged; gone after {}, recovered and \
              serving again {} later.",
-            at.as_secs_f64(),
-            count(unacknowledged, "record"),
-            millis(death),
-            millis(recovery)
-        )?;
-        if self.doubts.chunks > 0 {
-            writeln!(
-                f,
-                "The fate of {} was in doubt: the senders read back the tail, found that {} had \
-                 landed, and sent only the other {} again.",
-                count(self.doubts.landed + self.doubts.sent_again, "record"),
-                self.doubts.landed,
-                self.doubts.sent_again
-            )?;
+            self.at.as_secs_f64(),
+            count(self.unacknowledged, "record"),
+            millis(self.death),
+            millis(self.recovery)
+        )
+    }
+}
+
+impl fmt::Display for Doubts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.chunks == 0 {
+            return Ok(());
         }
+        writeln!(
+            f,
+            "The fate of {} was in doubt: the senders read back the tail, found that {} had \
+             landed, and sent only the other {} again.",
+            count(self.landed + self.sent_again, "record"),
+            self.landed,
+            self.sent_again
+        )
+    }
+}
+
+impl fmt::Display for Failover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let victim = self.victim;
+        writeln!(
+            f,
+            "Killed broker {victim} after {:.1} s with {} not yet acknowledged. It led\n{}.",
+            self.at.as_secs_f64(),
+            count(self.unacknowledged, "record"),
+            self.led.join(", ")
+        )?;
+        let name = |node: Option<NodeId>| {
+            node.map_or_else(|| "unknown".to_owned(), |node| format!("broker {node}"))
+        };
+        match self.controllers {
+            (before, after) if before == after => {
+                writeln!(f, "Controller: {} throughout.", name(before))?;
+            }
+            (before, after) => {
+                writeln!(f, "Controller: {}, then {}.", name(before), name(after))?;
+            }
+        }
+        writeln!(
+            f,
+            "Failover: other leaders after {:.0} ms.\n\
+             Unavailable: {:.0} ms on partitions that it led, {:.0} ms on the others\n\
+             (the longest time between two acknowledgements).",
+            self.elected.as_secs_f64() * 1e3,
+            self.silence_of_led.as_secs_f64() * 1e3,
+            self.silence_of_others.as_secs_f64() * 1e3
+        )?;
+        writeln!(
+            f,
+            "Broker {victim} was down for {:.1} s. Started again, it served after {}, and was\n\
+             in sync with all partitions after {}.",
+            self.down.as_secs_f64(),
+            millis(self.serving),
+            millis(self.in_sync)
+        )
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n{}", self.incident)?;
         let mut total = Faults::default();
         let mut received = 0;
         for Topic {

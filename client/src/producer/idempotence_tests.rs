@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use highwater_protocol::compression::Compression;
+use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{ProducerEpoch, ProducerId};
 use highwater_protocol::record::BatchRecords;
 use highwater_protocol::record_batch::{BatchHeader, verify_batch};

@@ -1,4 +1,5 @@
 use highwater_protocol::compression::Compression;
+use highwater_protocol::error_code::ErrorCode;
 
 use super::*;
 

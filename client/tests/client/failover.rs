@@ -340,3 +340,29 @@ async fn changes_are_asked_for_again_while_the_controller_cannot_be_reached() {
     let error = soon(client.admin().delete_topic("t")).await.unwrap_err();
     assert_eq!(error.broker_code(), Some(ErrorCode::PreconditionFailed));
 }
+
+#[tokio::test]
+async fn a_topic_that_not_every_broker_has_heard_of_is_there() {
+    let (brokers, client) = cluster(2).await;
+    // The client talks to broker 2, which leads partition 1; broker 1 is the controller.
+    brokers[1].lag_behind("t", true);
+    let topic = soon(client.admin().describe_topic("t")).await.unwrap();
+    assert_eq!(topic.partitions.len(), 2);
+    let client = soon(quick(&brokers[1]).connect()).await.unwrap();
+    let producer = client.producer().build();
+    all_good(enqueue(&producer, 0, 0..3).await).await;
+    let building = tokio::spawn({
+        let client = client.clone();
+        async move { client.reader("t").until(Until::End).build().await }
+    });
+    eventually("the leader was asked", || {
+        brokers[1].requests(ApiKey::ListOffsets) > 2
+    })
+    .await;
+    brokers[1].lag_behind("t", false);
+    let mut reader = soon(building).await.unwrap().unwrap();
+    for _ in 0..3 {
+        soon(reader.next()).await.unwrap().unwrap();
+    }
+    assert!(soon(reader.next()).await.unwrap().is_none());
+}

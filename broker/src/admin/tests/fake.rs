@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::TopicName;
@@ -9,8 +10,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::admin::{
-    AdminBackend, AdminError, BackendFuture, BrokerView, ClusterView, ConfigView, ConfigViewSource,
-    CreatedTopic, LogView, NewTopic, PartitionView, ReadinessView, Status, TopicSummary, TopicView,
+    AbsentView, AdminBackend, AdminError, BackendFuture, BrokerView, ClusterView, ConfigView,
+    ConfigViewSource, CreatedTopic, LogView, MoveView, MovesView, NewTopic, PartitionView,
+    QuorumMemberView, QuorumView, ReadinessView, Status, TopicSummary, TopicView,
 };
 
 const ID: &str = "00000000-0000-4000-8000-000000000001";
@@ -21,6 +23,7 @@ pub(super) struct FakeBackend {
     gate: Mutex<Option<Arc<Notify>>>,
     began: Arc<Notify>,
     metrics: Mutex<String>,
+    has_controller: AtomicBool,
 }
 
 impl Default for FakeBackend {
@@ -28,6 +31,7 @@ impl Default for FakeBackend {
         Self {
             readiness: Mutex::new(ReadinessView {
                 status: Status::Serving,
+                waits_for: None,
                 recovery: None,
                 partitions_offline: 0,
                 disk_is_low: false,
@@ -36,6 +40,7 @@ impl Default for FakeBackend {
             gate: Mutex::default(),
             began: Arc::default(),
             metrics: Mutex::new("fake 1\n# EOF\n".to_owned()),
+            has_controller: AtomicBool::new(true),
         }
     }
 }
@@ -57,6 +62,10 @@ impl FakeBackend {
         self.began.notified().await;
     }
 
+    pub(super) fn lose_controller(&self) {
+        self.has_controller.store(false, Ordering::Relaxed);
+    }
+
     pub(super) fn say(&self, metrics: String) {
         *self.metrics.lock() = metrics;
     }
@@ -71,8 +80,8 @@ impl AdminBackend for FakeBackend {
         self.metrics.lock().clone()
     }
 
-    fn cluster(&self) -> ClusterView {
-        ClusterView {
+    fn cluster(&self) -> BackendFuture<Result<ClusterView, AdminError>> {
+        let view = ClusterView {
             cluster_id: ID.to_owned(),
             node_id: 1,
             controller_id: Some(1),
@@ -82,11 +91,70 @@ impl AdminBackend for FakeBackend {
                 host: "127.0.0.1".to_owned(),
                 port: 7171,
                 rack: None,
+                version: "0.0.0".to_owned(),
+                fenced: false,
+                draining: true,
+                shutting_down: false,
+                voter: true,
+                broker_epoch: 7,
+                silent_ms: Some(3),
+                replicas: 5,
+                leaders: 4,
+                log_bytes: 1 << 40,
+                disk_free_bytes: None,
+                disk_total_bytes: Some(1 << 41),
             }],
             topics: self.topics.lock().len(),
-            partitions: 0,
+            partitions: 5,
+            partitions_leaderless: 1,
+            partitions_under_replicated: 2,
+            partitions_below_min_isr: 3,
+            partitions_moving: 4,
             partitions_offline: 0,
+        };
+        Box::pin(async move { Ok(view) })
+    }
+
+    fn quorum(&self) -> BackendFuture<Result<QuorumView, AdminError>> {
+        let view = QuorumView {
+            leader_id: 1,
+            term: 2,
+            last_index: 4,
+            commit_index: 3,
+            snapshot_index: None,
+            members: vec![QuorumMemberView {
+                node_id: 1,
+                host: "127.0.0.1".to_owned(),
+                port: 7171,
+                voter: true,
+                matched_index: Some(4),
+            }],
+        };
+        Box::pin(async move { Ok(view) })
+    }
+
+    fn moves(&self) -> BackendFuture<Result<MovesView, AdminError>> {
+        if !self.has_controller.load(Ordering::Relaxed) {
+            let error = AdminError::of_broker(ErrorCode::NotController, "no controller is known");
+            return Box::pin(async move { Err(error) });
         }
+        let view = MovesView {
+            moves: vec![MoveView {
+                topic: "t".to_owned(),
+                partition: 0,
+                from: vec![1, 2],
+                to: vec![2, 3],
+                reason: "drain",
+            }],
+            waiting: 1,
+            paused: Some("safe mode".to_owned()),
+            absent: vec![AbsentView {
+                node_id: 4,
+                replicas: 2,
+                heals_in_ms: None,
+            }],
+        };
+        Box::pin(async move { Ok(view) })
     }
 
     fn topics(&self) -> Vec<TopicSummary> {
@@ -116,8 +184,13 @@ impl AdminBackend for FakeBackend {
             partition,
             leader: Some(1),
             leader_epoch: 0,
-            replicas: vec![1],
+            partition_epoch: 1,
+            replicas: vec![1, 2, 3],
             isr: vec![1],
+            elr: vec![2],
+            adding: vec![3],
+            removing: vec![],
+            recovering: false,
             offline: (partition > 0).then(|| "damaged".to_owned()),
             log: (partition == 0).then_some(log),
         };

@@ -102,6 +102,8 @@ async fn answers_are_what_it_says() {
         ("/healthz", "Health"),
         ("/readyz", "Readiness"),
         ("/v1/cluster", "Cluster"),
+        ("/v1/cluster/quorum", "Quorum"),
+        ("/v1/cluster/moves", "Moves"),
         ("/v1/topics", "Topics"),
         ("/v1/topics/a", "Topic"),
         ("/v1/topics/b", "Error"),
@@ -111,6 +113,7 @@ async fn answers_are_what_it_says() {
     }
     served.backend.be(ReadinessView {
         status: Status::Recovering,
+        waits_for: Some("a seed".to_owned()),
         recovery: Some(RecoveryView {
             partitions_done: 0,
             partitions_total: 1,

@@ -142,7 +142,8 @@ fn metadata(shared: &Shared, request: &m::MetadataRequest) -> m::MetadataRespons
     });
     let stale = shared.stale_metadata.lock();
     let described = names.into_iter().map(|name| {
-        let Some(topic) = topics.get(&name) else {
+        let unheard = shared.unheard.lock().contains(&name);
+        let Some(topic) = topics.get(&name).filter(|_| !unheard) else {
             let error = ErrorCode::UnknownTopicOrPartition;
             return m::TopicMetadata {
                 error,
@@ -185,7 +186,7 @@ fn metadata(shared: &Shared, request: &m::MetadataRequest) -> m::MetadataRespons
     });
     m::MetadataResponse {
         cluster_id: *world.cluster.lock(),
-        controller: None,
+        controller: live.keys().next().copied().map(NodeId::new),
         brokers: brokers.collect(),
         topics,
     }
@@ -396,8 +397,12 @@ fn read(shared: &Shared, request: &m::FetchRequest) -> (m::FetchResponse, usize,
 
 fn list_offsets(shared: &Shared, request: &m::ListOffsetsRequest) -> m::ListOffsetsResponse {
     let topics = shared.world.topics.lock();
+    let unheard = shared.unheard.lock();
     let answer = request.topics.iter().map(|topic| {
-        let found = topics.values().find(|t| t.id == topic.topic_id);
+        let found = topics
+            .iter()
+            .find(|(name, t)| t.id == topic.topic_id && !unheard.contains(*name))
+            .map(|(_, topic)| topic);
         let partitions = topic.partitions.iter().map(|asked| {
             let log = found.and_then(|t| t.partitions.get(asked.partition.get() as usize));
             let leads = log.is_none_or(|log| log.leader == Some(shared.node));

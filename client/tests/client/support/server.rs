@@ -1,5 +1,6 @@
 //! The fake broker's network side.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -65,6 +66,8 @@ pub(super) struct Shared {
     pub(super) corrupt_fetches: Mutex<bool>,
     /// Requests are neither read nor answered.
     frozen: Mutex<bool>,
+    /// Topics that it has not heard of yet.
+    pub(super) unheard: Mutex<HashSet<String>>,
     /// The leader and epoch that metadata names, where it is behind the times.
     pub(super) stale_metadata: Mutex<Option<(Option<u32>, u32)>>,
 }
@@ -110,6 +113,7 @@ impl FakeBroker {
             hang_up: watch::Sender::new(0),
             corrupt_fetches: Mutex::new(false),
             frozen: Mutex::new(false),
+            unheard: Mutex::default(),
             stale_metadata: Mutex::default(),
         });
         let mut broker = Self {
@@ -243,6 +247,16 @@ impl FakeBroker {
             .apis
             .lock()
             .retain(|range| range.api != api.code());
+    }
+
+    /// Makes this broker know nothing of a topic, or learn of it.
+    pub fn lag_behind(&self, name: &str, lag: bool) {
+        let mut unheard = self.shared.unheard.lock();
+        if lag {
+            unheard.insert(name.to_owned());
+        } else {
+            unheard.remove(name);
+        }
     }
 
     /// Keeps its connections and does nothing any more, or goes on.
