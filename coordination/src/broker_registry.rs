@@ -51,6 +51,9 @@ pub struct BrokerRegistry {
     lost_ms: VecDeque<(u64, NodeId)>,
     mass_outage_until_ms: Option<u64>,
     activated_ms: u64,
+    /// How far brokers that were heard of while they were fenced must apply the metadata log before
+    /// they are unfenced.
+    to_apply: BTreeMap<NodeId, u64>,
 }
 
 impl BrokerRegistry {
@@ -97,6 +100,21 @@ impl BrokerRegistry {
             ..BrokerVitals::unknown(now_ms)
         };
         self.brokers.insert(node, vitals);
+        self.to_apply.remove(&node);
+    }
+
+    /// Whether a broker that is fenced has applied what was taken from it, so that it may be unfenced:
+    /// with its lease it would otherwise go on answering for partitions that others lead by now. Asked
+    /// with each of its heartbeats; `applied_index` is the position of an image in which it is fenced.
+    /// The first such position counts, so that a broker that is always a little behind a busy log is
+    /// not kept out for ever.
+    pub fn has_applied_fence(
+        &mut self,
+        node: NodeId,
+        metadata_index: u64,
+        applied_index: u64,
+    ) -> bool {
+        metadata_index >= *self.to_apply.entry(node).or_insert(applied_index)
     }
 
     /// A broker was heard of in its present life: the session is renewed. To be called when the
@@ -121,6 +139,7 @@ impl BrokerRegistry {
 
     /// A broker was unfenced.
     pub fn unfenced(&mut self, node: NodeId, now_ms: u64) {
+        self.to_apply.remove(&node);
         if let Some(vitals) = self.brokers.get_mut(&node) {
             vitals.unfenced_since_ms.get_or_insert(now_ms);
         }
@@ -202,6 +221,7 @@ impl BrokerRegistry {
     /// A node was removed from the cluster.
     pub fn removed(&mut self, node: NodeId) {
         self.brokers.remove(&node);
+        self.to_apply.remove(&node);
         self.lost_ms.retain(|(_, id)| *id != node);
     }
 

@@ -119,6 +119,26 @@ fn a_controller_that_stood_still_blames_nobody_for_it() {
 }
 
 #[test]
+fn a_fenced_broker_must_have_applied_the_fence_and_nothing_later() {
+    let image = image(&[1, 2]);
+    let mut registry = active(&image, 0);
+    assert!(!registry.has_applied_fence(node(1), 19, 20));
+    assert!(!registry.has_applied_fence(node(1), 19, 30));
+    assert!(
+        registry.has_applied_fence(node(1), 20, 40),
+        "what came later is no reason to keep it out"
+    );
+    registry.unfenced(node(1), 100);
+    assert!(!registry.has_applied_fence(node(1), 40, 50), "fenced again");
+    registry.registered(node(1), 200);
+    assert!(registry.has_applied_fence(node(1), 60, 60), "another life");
+    assert!(
+        !registry.has_applied_fence(node(2), 10, 11),
+        "each for itself"
+    );
+}
+
+#[test]
 fn another_life_waits_for_the_session_of_the_old_one() {
     let image = image(&[1, 2]);
     let mut registry = active(&image, 0);

@@ -98,6 +98,12 @@ impl Workload {
         self.acked.load(Ordering::Relaxed)
     }
 
+    /// The longest time in which nothing of a producer was acknowledged, in ms, since this was last asked.
+    #[must_use]
+    pub fn take_gap_ms_max(&self) -> u64 {
+        self.gap_ms_max.swap(0, Ordering::Relaxed)
+    }
+
     /// Waits until so many more records are acknowledged.
     ///
     /// # Panics

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use highwater_config::Durability;
-use highwater_coordination::cluster_image::TopicImage;
+use highwater_coordination::broker_registry::BrokerRegistry;
+use highwater_coordination::cluster_image::{ClusterImage, TopicImage};
 use highwater_coordination::controller as decide;
 use highwater_protocol::messages::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, BrokerHeartbeatRequest,
@@ -11,6 +12,7 @@ use highwater_protocol::messages::{
     JoinClusterResponse, RegisterBrokerRequest, RegisterBrokerResponse, RemoveNodeRequest,
     RemoveNodeResponse,
 };
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::{ChangeError, Controller, now_ms, or_not_controller};
@@ -117,6 +119,25 @@ fn is_synced(settings: &TopicSettings, topic: &TopicImage) -> bool {
     config.durability == Durability::Synced
 }
 
+/// Decides about a heartbeat on an image that is applied up to `index`. A fenced broker stays fenced until
+/// it has applied that it is.
+fn decide_heartbeat(
+    image: &ClusterImage,
+    registry: &Mutex<BrokerRegistry>,
+    index: u64,
+    request: &BrokerHeartbeatRequest,
+) -> Result<decide::Decision<decide::HeartbeatOutcome>, ChangeError> {
+    let node = request.node_id;
+    let is_fenced = image.broker(node).is_some_and(|broker| broker.fenced);
+    let is_behind = is_fenced
+        && !registry
+            .lock()
+            .has_applied_fence(node, request.metadata_index, index);
+    let mut request = request.clone();
+    request.wants_fence |= is_behind;
+    Ok(decide::heartbeat(image, &request)?)
+}
+
 impl ControllerRequest for BrokerHeartbeatRequest {
     const MAY_REPEAT: bool = true;
 
@@ -128,8 +149,8 @@ impl ControllerRequest for BrokerHeartbeatRequest {
         // The answer renews a lease: it must not come from a controller that was replaced without
         // knowing it.
         or_not_controller(controller.quorum.confirm_leadership().await)?;
-        let image = controller.image();
-        let now = decide::heartbeat(&image, &self).map_err(ChangeError::from)?;
+        let applied = controller.quorum.applied();
+        let now = decide_heartbeat(&applied.image, &controller.registry, applied.index, &self)?;
         let heard_ms = now_ms();
         controller.registry.lock().touch(&self, heard_ms);
         let (outcome, index) = if now.records.is_empty() {
@@ -137,7 +158,10 @@ impl ControllerRequest for BrokerHeartbeatRequest {
         } else {
             let request = self.clone();
             let changed = controller
-                .change(move |situation| Ok(decide::heartbeat(situation.image, &request)?))
+                .change(move |situation| {
+                    let applied_index = situation.next_epoch.get() - 1;
+                    decide_heartbeat(situation.image, situation.registry, applied_index, &request)
+                })
                 .await?;
             info!(
                 node = %self.node_id, fenced = changed.0.fenced, stops = self.wants_shutdown,

@@ -87,6 +87,12 @@ impl Elections {
                 stand_at = self.arm();
                 continue;
             }
+            let metrics = self.raft.metrics().borrow().clone();
+            if metrics.state == ServerState::Leader {
+                // The votes of an earlier term came while the others were asked.
+                stand_at = self.arm();
+                continue;
+            }
             tracing::info!(term = metrics.current_term + 1, "standing for election");
             if self.raft.trigger().elect().await.is_err() {
                 return;
