@@ -182,9 +182,10 @@ impl RawClient {
                 partitions,
             }],
         };
-        let response = self
-            .try_call(&request)?
-            .expect("the request as a whole is fine");
+        let response = match self.try_call(&request)? {
+            Ok(response) => response,
+            Err(refused) => return Ok(Err(refused)),
+        };
         let result = response
             .topics
             .into_iter()

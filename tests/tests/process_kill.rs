@@ -74,6 +74,11 @@ fn produce(
                     sent.acked.push((partition, Offset::new(offset), value));
                 }
             }
+            // It starts, or does not lead yet. Each value is sent once, so this one stays in doubt.
+            Ok(Err(refused)) if refused.code.is_retriable() => {
+                sent.unknown.extend(values);
+                std::thread::sleep(Duration::from_millis(5));
+            }
             Ok(Err(refused)) => panic!("a healthy broker refused a batch: {refused:?}"),
             Err(_) => {
                 sent.unknown.extend(values);
