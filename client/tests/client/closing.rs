@@ -131,6 +131,13 @@ fn a_runtime_that_goes_away_leaves_nobody_waiting() {
         let client = quick(&broker).connect().await.unwrap();
         let producer = client.producer().build();
         let ack = producer.enqueue(record(&0)).await.unwrap();
+        // Before it is sent, nothing is in doubt.
+        soon(async {
+            while broker.records("t", 0).is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
         (broker, producer, ack)
     });
     first.shutdown_timeout(Duration::from_secs(5));
