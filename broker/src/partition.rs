@@ -479,7 +479,16 @@ impl Partition {
         if let Role::Leader(leader) = &mut state.role
             && leader.has_followers()
         {
+            let had_proposal = leader.has_proposal();
             leader.on_tick(now);
+            if leader.has_proposal() && !had_proposal {
+                for (node, progress, behind_ms) in leader.lagging() {
+                    tracing::info!(
+                        topic = %self.topic, partition = %self.partition, %node, ?progress, ?behind_ms,
+                        log_end = %self.log.end(), "a follower lags behind"
+                    );
+                }
+            }
             if self.after_leader_event(state) {
                 self.progress.moved();
             }

@@ -282,6 +282,17 @@ impl PartitionLeader {
             .map(|(node, follower)| (*node, follower.progress))
     }
 
+    /// Members of the in-sync replicas that have not been caught up for too long: what is known of each,
+    /// and for how many ms it has not been, if it ever was.
+    pub fn lagging(
+        &self,
+    ) -> impl Iterator<Item = (NodeId, Option<FollowerProgress>, Option<u64>)> + '_ {
+        self.followers
+            .iter()
+            .filter(|(node, follower)| self.isr.contains(node) && self.lags(follower))
+            .map(|(node, follower)| (*node, follower.progress, follower.behind_ms(self.now)))
+    }
+
     /// Whether an append with these acks may go ahead.
     ///
     /// # Errors

@@ -73,6 +73,11 @@ impl Follower {
                 .is_some_and(|at| now.millis_since(at) <= lag_ms_max)
     }
 
+    /// For how long it has not been known to be caught up.
+    pub(super) fn behind_ms(&self, now: Moment) -> Option<u64> {
+        self.last_caught_up.map(|at| now.millis_since(at))
+    }
+
     pub(super) fn on_fetch(
         &mut self,
         progress: FollowerProgress,

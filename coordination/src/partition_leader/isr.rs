@@ -290,15 +290,19 @@ impl PartitionLeader {
         self.start(isr, doubted);
     }
 
+    pub(super) fn lags(&self, follower: &super::Follower) -> bool {
+        !follower.is_caught_up(self.written_means, self.log_end, self.now, self.lag_ms_max)
+    }
+
     /// Proposes to put out who has not been caught up for too long.
     fn shrink(&mut self) {
         if self.pending.is_some() || !self.isr.contains(&self.node) {
             return;
         }
         let lags = |node: &NodeId| {
-            self.followers.get(node).is_some_and(|follower| {
-                !follower.is_caught_up(self.written_means, self.log_end, self.now, self.lag_ms_max)
-            })
+            self.followers
+                .get(node)
+                .is_some_and(|follower| self.lags(follower))
         };
         if !self.isr.iter().any(lags) {
             return;
