@@ -173,6 +173,9 @@ pub struct FollowerFetch {
     pub last_epoch: Option<LeaderEpoch>,
     /// End of the durable part of its log.
     pub durable_end: Offset,
+    /// It wants no records and only tells how far it is, beside the fetches that do. The two may overtake
+    /// each other.
+    pub is_report: bool,
 }
 
 /// What a follower gets.
@@ -354,6 +357,9 @@ impl PartitionLeader {
                 durable_end: fetch.durable_end.min(fetch.offset),
                 broker_epoch: fetch.broker_epoch,
             };
+            if fetch.is_report && follower.knows_better(&progress) {
+                return Ok(answer);
+            }
             follower.on_fetch(progress, self.written_means, self.log_end, now);
             self.now = self.now.max(now);
             // First, so that one that joins now is not outrun by what its own fetch commits.

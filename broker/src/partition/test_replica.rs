@@ -179,6 +179,7 @@ impl Replica {
                         offset: asked.offset,
                         last_epoch: asked.last_epoch,
                         durable_end: asked.durable_end.unwrap(),
+                        is_report: request.bytes_max == 0,
                     };
                     self.answer_one(asked, &told, is_new, request.bytes_max > 0)
                 })
@@ -260,6 +261,7 @@ impl Replica {
             offset: asked.offset,
             last_epoch: asked.last_epoch,
             durable_end,
+            is_report: false,
         };
         let mut result = leader.answer_one(&asked, &told, true, true);
         change(&mut result);

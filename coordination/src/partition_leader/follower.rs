@@ -78,9 +78,17 @@ impl Follower {
         self.last_caught_up.map(|at| now.millis_since(at))
     }
 
+    /// Whether a report of the same life was overtaken by a fetch that told of a longer log. A log that was
+    /// begun anew is told of by fetches: it wants records.
+    pub(super) fn knows_better(&self, report: &FollowerProgress) -> bool {
+        self.progress.is_some_and(|known| {
+            known.broker_epoch == report.broker_epoch && known.log_end > report.log_end
+        })
+    }
+
     pub(super) fn on_fetch(
         &mut self,
-        progress: FollowerProgress,
+        mut progress: FollowerProgress,
         means: WrittenMeans,
         leader_end: Offset,
         now: Moment,
@@ -92,6 +100,10 @@ impl Follower {
         if is_another {
             self.last_caught_up = None;
             self.mark = None;
+        } else if let Some(before) = self.progress {
+            // A fetch may be overtaken by a report. What is durable stays so while the log does not
+            // become shorter.
+            progress.durable_end = progress.durable_end.max(before.durable_end);
         }
         self.progress = Some(progress);
         let end = match means {

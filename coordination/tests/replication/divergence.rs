@@ -61,6 +61,7 @@ fn follow(
             offset: ask.position.log_end,
             last_epoch: ask.position.last_epoch,
             durable_end: ask.position.log_end,
+            is_report: false,
         };
         let answer = match leader.on_fetch(
             &fetch,

@@ -1,6 +1,8 @@
 //! Proposals for the in-sync replicas.
 
-use highwater_coordination::partition_leader::{AlterOutcome, PartitionLeader, WrittenMeans};
+use highwater_coordination::partition_leader::{
+    AlterOutcome, FollowerFetch, PartitionLeader, WrittenMeans,
+};
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{BrokerEpoch, NodeId, Offset, PartitionId};
 use highwater_protocol::messages::{Acks, IsrDecision, IsrProposal};
@@ -148,6 +150,35 @@ fn a_follower_that_keeps_up_with_a_slow_disk_stays() {
         leader.on_tick(at(now));
         assert!(!leader.has_proposal(), "at {now} ms");
     }
+}
+
+/// Reports and fetches of a follower travel beside each other.
+#[test]
+fn a_report_or_a_fetch_that_was_overtaken_is_no_log_that_was_begun_anew() {
+    let report = |end, durable| FollowerFetch {
+        is_report: true,
+        ..fetch(2, end, durable)
+    };
+    let mut leader = leader(WrittenMeans::Durable, 1, &[1, 2], 2);
+    fetched(&mut leader, 2, 10, 1);
+    leader.on_appended(Offset::new(30), Acks::Leader);
+    leader.on_durable(Offset::new(30));
+    told(&mut leader, &fetch(2, 20, 10), 2).unwrap();
+    told(&mut leader, &report(15, 12), 3).unwrap();
+    leader.on_tick(at(4));
+    assert!(!leader.has_proposal(), "it was caught up 3 ms ago");
+    told(&mut leader, &report(20, 20), 5).unwrap();
+    assert_eq!(leader.high_watermark(), Offset::new(20));
+    // Asked before that was durable, and arrived later: nothing is durable no more.
+    told(&mut leader, &fetch(2, 20, 15), 6).unwrap();
+    let known = leader.followers().next().unwrap().1.unwrap();
+    assert_eq!(known.durable_end, Offset::new(20));
+    // A log that was begun anew wants records.
+    told(&mut leader, &fetch(2, 0, 0), 7).unwrap();
+    let known = leader.followers().next().unwrap().1.unwrap();
+    assert_eq!(known.log_end, Offset::ZERO);
+    leader.on_tick(at(8));
+    assert_eq!(proposed(&mut leader).unwrap().1, [1]);
 }
 
 #[test]

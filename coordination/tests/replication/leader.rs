@@ -68,6 +68,7 @@ pub(crate) fn fetch(follower: u32, end: u64, durable: u64) -> FollowerFetch {
         offset: Offset::new(end),
         last_epoch: Some(EPOCH),
         durable_end: Offset::new(durable),
+        is_report: false,
     }
 }
 

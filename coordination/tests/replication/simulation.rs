@@ -244,6 +244,7 @@ impl Cluster {
             offset: ask.position.log_end,
             last_epoch: ask.position.last_epoch,
             durable_end: node.log.durable_end(),
+            is_report: false,
         };
         Some((ask, fetch))
     }

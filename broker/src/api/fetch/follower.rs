@@ -51,6 +51,7 @@ impl Pass {
             last_epoch: asked.last_epoch,
             // What was not said is not known to be on its disk.
             durable_end: asked.durable_end.unwrap_or(Offset::ZERO),
+            is_report: fetch.left.is_none(),
         };
         let found = partition
             .on_follower_fetch(&told, fetch.look == Look::First, fetch.now)
