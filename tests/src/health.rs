@@ -43,7 +43,8 @@ impl Health {
         &self.client
     }
 
-    /// Creates a topic with three replicas of each partition and waits until they are in sync.
+    /// Creates a topic with three replicas of each partition and waits until they are in sync, and until
+    /// three nodes vote: the first node of a young cluster may be its whole quorum.
     ///
     /// # Panics
     /// When it is not done in time.
@@ -55,6 +56,18 @@ impl Health {
         let admin = self.client.admin();
         admin.create_topic(new).await.expect("a topic is created");
         self.whole(topic).await;
+        let began = Instant::now();
+        loop {
+            let quorum = admin.describe_quorum().await;
+            let voters = quorum.as_ref().map_or(0, |quorum| {
+                quorum.members.iter().filter(|member| member.voter).count()
+            });
+            if voters >= 3 {
+                return;
+            }
+            assert!(began.elapsed() < self.within, "no quorum: {quorum:?}");
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Waits until all replicas of a topic are in sync, three each, under a leader.
