@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use highwater_config::BrokerConfig;
 use tempfile::TempDir;
@@ -39,6 +40,14 @@ pub enum EmbeddedError {
     /// The broker did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The brokers of a cluster run, and too few of them vote.
+    #[error("after {waited:?} not all brokers know of {wanted} voters of the metadata quorum")]
+    Quorum {
+        /// How many should vote.
+        wanted: usize,
+        /// For how long that was waited for.
+        waited: Duration,
+    },
     /// The broker did not stop cleanly.
     #[error(transparent)]
     Shutdown(#[from] ShutdownError),
@@ -121,6 +130,11 @@ impl EmbeddedBroker {
     #[must_use]
     pub fn running(&self) -> &RunningBroker {
         self.running.as_ref().expect("the broker is running")
+    }
+
+    /// How it was configured.
+    pub(crate) fn config(&self) -> &BrokerConfig {
+        &self.config
     }
 
     /// Its data directory.

@@ -2,13 +2,19 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use highwater_config::BrokerConfig;
+use highwater_coordination::quorum_members::voters_of;
 
 use crate::embedded::{EmbeddedBroker, EmbeddedError};
 
 /// Addresses that are tried before giving up.
 const ADDRESSES_MAX: u32 = 64;
+
+/// How long voters may take to be agreed upon: far longer than they do on a machine that is busy.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -37,7 +43,8 @@ pub struct EmbeddedCluster {
 }
 
 impl EmbeddedCluster {
-    /// Starts so many brokers with default settings, and returns once all of them serve.
+    /// Starts so many brokers with default settings, and returns once all of them serve and as many vote
+    /// in the metadata quorum as will: from then on a majority of the voters outlives any one of them.
     ///
     /// # Errors
     /// [`EmbeddedError`].
@@ -67,10 +74,32 @@ impl EmbeddedCluster {
         for broker in futures_util::future::join_all(starting).await {
             started.push(broker?);
         }
-        Ok(Self {
+        let cluster = Self {
             brokers: started,
             seeds,
-        })
+        };
+        cluster.until_settled().await?;
+        Ok(cluster)
+    }
+
+    /// A young cluster is a quorum of one: it would end with its first node.
+    async fn until_settled(&self) -> Result<(), EmbeddedError> {
+        let Some(first) = self.brokers.first() else {
+            return Ok(());
+        };
+        let wanted = voters_of(self.brokers.len(), first.config().cluster.voters);
+        let began = Instant::now();
+        loop {
+            let mut running = self.brokers.iter().map(EmbeddedBroker::running);
+            if running.all(|broker| broker.settled_voters() == Some(wanted)) {
+                return Ok(());
+            }
+            let waited = began.elapsed();
+            if waited > SETTLED_WITHIN {
+                return Err(EmbeddedError::Quorum { wanted, waited });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     fn prepare(config: &mut BrokerConfig, seeds: &[String], index: usize, address: &SocketAddr) {

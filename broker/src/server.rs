@@ -205,6 +205,11 @@ impl RunningBroker {
         self.started.cluster_id
     }
 
+    /// How many nodes vote in the metadata quorum, as far as this broker knows; `None` while that changes.
+    pub(crate) fn settled_voters(&self) -> Option<usize> {
+        self.started.shared.quorum.settled_voters()
+    }
+
     #[cfg(test)]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.started.shared

@@ -70,7 +70,7 @@ pub fn plan_members(
         .collect::<Vec<_>>()
         .into_iter();
     let reachable = wanted.len() + candidates.len();
-    let target = odd(voters_wanted.min(reachable));
+    let target = voters_of(reachable, voters_wanted);
     while wanted.len() < target {
         let Some(node) = candidates.next() else {
             break;
@@ -100,8 +100,10 @@ pub fn plan_members(
     }
 }
 
-/// The largest odd number that is not larger, at least 1.
-fn odd(number: usize) -> usize {
+/// How many of so many nodes vote: as many as wanted, but always an odd number, at least 1.
+#[must_use]
+pub fn voters_of(nodes: usize, voters_wanted: usize) -> usize {
+    let number = voters_wanted.min(nodes);
     if number % 2 == 1 {
         number
     } else {

@@ -75,6 +75,16 @@ impl Quorum {
         self.change(ChangeMembers::RemoveNodes(nodes)).await
     }
 
+    /// How many vote, as far as this node knows; `None` while that changes.
+    pub(crate) fn settled_voters(&self) -> Option<usize> {
+        self.metrics(
+            |metrics| match &metrics.membership_config.membership().get_joint_config()[..] {
+                [voters] => Some(voters.len()),
+                _ => None,
+            },
+        )
+    }
+
     /// Who votes and who learns, as far as this node knows: voters of either set while they change.
     pub(crate) fn members(&self) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
         self.metrics(|metrics| {
