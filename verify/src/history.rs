@@ -451,7 +451,10 @@ impl PartitionHistory {
                 complete: poll.complete,
             };
             if let Some(hex) = damage {
-                self.damaged.push((offset, hex, sighting.clone()));
+                let seen = self.sightings.get(&offset);
+                if seen.is_none_or(|seen| seen.value.is_some()) {
+                    self.damaged.push((offset, hex, sighting.clone()));
+                }
             }
             match self.sightings.get_mut(&offset) {
                 None => {

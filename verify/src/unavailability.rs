@@ -100,9 +100,8 @@ impl FaultWindow {
                     && later.target == fault.target
             });
             let to = healed.map(|healed| healed.complete);
-            let overlaps = |pause: &&Pause| {
-                pause.to >= fault.invoke && to.is_none_or(|to| pause.from <= to)
-            };
+            let overlaps =
+                |pause: &&Pause| pause.to >= fault.invoke && to.is_none_or(|to| pause.from <= to);
             let longest = |pauses: &Vec<Pause>| {
                 let inside = pauses.iter().filter(overlaps);
                 inside.map(|pause| pause.ms()).fold(0.0, f64::max)

@@ -181,7 +181,10 @@ mod tests {
         for at in 0..bytes.len() {
             let mut other = bytes.clone();
             other[at] ^= 1;
-            assert!(matches!(Seen::decode(&other), Seen::Damaged(_)), "byte {at}");
+            assert!(
+                matches!(Seen::decode(&other), Seen::Damaged(_)),
+                "byte {at}"
+            );
         }
     }
 

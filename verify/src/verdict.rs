@@ -147,10 +147,14 @@ fn insufficient(history: &History) -> Vec<String> {
     }
     let least = rules.acked_min.max(1);
     if acked < least {
-        reasons.push(format!("{acked} records were acknowledged, fewer than {least}"));
+        reasons.push(format!(
+            "{acked} records were acknowledged, fewer than {least}"
+        ));
     }
     if in_doubt * 2 > sent {
-        reasons.push(format!("{in_doubt} of {sent} records are in doubt, more than half"));
+        reasons.push(format!(
+            "{in_doubt} of {sent} records are in doubt, more than half"
+        ));
     }
     if !history.is_complete {
         reasons.push("the history is torn off: it does not say that it is complete".to_owned());
@@ -175,7 +179,9 @@ fn insufficient(history: &History) -> Vec<String> {
         .collect();
     for wanted in &history.header.faults_wanted {
         if !installed.contains(wanted.as_str()) {
-            reasons.push(format!("the fault {wanted:?} was asked for and never happened"));
+            reasons.push(format!(
+                "the fault {wanted:?} was asked for and never happened"
+            ));
         }
     }
     reasons

@@ -57,11 +57,14 @@ fn run(history: &History, findings: &mut Findings) {
                 && seen.value != Some(write.value)
             {
                 findings.add(|| {
-                    Finding::at(number, "another value was acknowledged at this offset than read")
-                        .offset(offset)
-                        .value(write.value)
-                        .write(write)
-                        .sighting(history, offset, seen)
+                    Finding::at(
+                        number,
+                        "another value was acknowledged at this offset than read",
+                    )
+                    .offset(offset)
+                    .value(write.value)
+                    .write(write)
+                    .sighting(history, offset, seen)
                 });
             }
         }

@@ -35,9 +35,10 @@ fn run(history: &History, findings: &mut Findings) {
     let until = healed.plus(bound);
     for (number, partition) in history.numbered() {
         let mut missing = Vec::new();
-        let acked = partition.writes.iter().filter(|write| {
-            write.is_acked() && write.invoke >= healed && write.complete <= until
-        });
+        let acked = partition
+            .writes
+            .iter()
+            .filter(|write| write.is_acked() && write.invoke >= healed && write.complete <= until);
         match acked.filter_map(|write| write.offset).min() {
             None => missing.push("no record was acknowledged"),
             Some(first) => {

@@ -35,7 +35,12 @@ fn run(history: &History, findings: &mut Findings) {
         let mut look = |what, listed, value, allowed| {
             never_falls(history, number, what, listed, value, allowed, findings);
         };
-        look("the log start", of(Bound::Earliest), &offset, Duration::ZERO);
+        look(
+            "the log start",
+            of(Bound::Earliest),
+            &offset,
+            Duration::ZERO,
+        );
         look("the end", of(Bound::Latest), &offset, stale);
         let epoch = |listed: &Listed| listed.leader_epoch.map(u64::from);
         let all = partition.listed.iter().collect();

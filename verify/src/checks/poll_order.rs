@@ -26,9 +26,7 @@ fn run(history: &History, findings: &mut Findings) {
             if let Some((expected, found)) = poll.jump {
                 findings.add(|| {
                     let what = format!("after offset {expected} was due, {found} came");
-                    Finding::at(number, what)
-                        .offset(found)
-                        .poll(history, poll)
+                    Finding::at(number, what).offset(found).poll(history, poll)
                 });
             }
             let before = last.insert((poll.process, poll.purpose), poll);

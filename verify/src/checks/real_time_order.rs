@@ -87,7 +87,10 @@ fn program_order(number: u32, mut located: Vec<Located<'_>>, findings: &mut Find
         let ((before, first), (offset, second)) = (pair[0], pair[1]);
         if first.value.producer() == second.value.producer() && before >= offset {
             findings.add(|| {
-                let what = format!("its producer sent {} before, which is at {before}", first.value);
+                let what = format!(
+                    "its producer sent {} before, which is at {before}",
+                    first.value
+                );
                 Finding::at(number, what)
                     .offset(offset)
                     .value(second.value)
