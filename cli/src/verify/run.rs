@@ -65,7 +65,7 @@ pub(super) struct RunArgs {
     /// Readers that follow all partitions
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
     readers: u32,
-    /// Records a second of all producers together; about 100 bytes of memory each
+    /// Records a second of all producers together; about 250 bytes of memory each
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,
     /// Size of a value
