@@ -36,8 +36,8 @@ pub(crate) struct LoadPlan {
     pub(crate) in_flight: Option<u32>,
     pub(crate) records_max: u64,
     pub(crate) duration_max: Option<Duration>,
-    /// Process whose CPU time is counted.
-    pub(crate) broker: Option<u32>,
+    /// Processes whose CPU time is counted.
+    pub(crate) brokers: Vec<u32>,
 }
 
 /// What came of it.
@@ -77,7 +77,7 @@ pub(crate) fn run_load(plan: &LoadPlan) -> Result<LoadOutcome> {
             })
             .collect();
         ready.wait();
-        let mut meter = Meter::start(plan.broker);
+        let mut meter = Meter::start(&plan.brokers);
         let start = Instant::now();
         go.wait();
         while let (Ok(meter), false) = (
