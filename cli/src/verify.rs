@@ -26,7 +26,7 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Subcommand)]
 enum VerifyVerb {
     /// Write and read while brokers fail, then judge everything that was told
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Judge a history that `run --history` has written
     Check(check::CheckArgs),
 }

@@ -1,10 +1,10 @@
 //! Brokers of our own to break: processes of this very binary in a temporary directory.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use highwater_broker::free_loopback_addresses;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -63,7 +63,9 @@ impl Brokers {
             .tempdir()
             .map_err(|error| Failure::error(format!("no temporary directory: {error}")))?;
         cleanup.add_directory(dir.path().to_owned());
-        let listen = free_addresses(count)?;
+        let listen = free_loopback_addresses(count.into())
+            .map_err(|error| Failure::error(format!("no free port: {error}")))?;
+        let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
         let mut own: Vec<String> = SETTINGS.iter().map(ToString::to_string).collect();
         own.push(format!("cluster.seeds={}", listen.join(",")));
         own.extend(settings.iter().cloned());
@@ -251,22 +253,4 @@ fn signal(process: &Process, signal: Signal) -> Result<(), Failure> {
 fn last_line(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     text.lines().last().unwrap_or_default().to_owned()
-}
-
-/// Loopback addresses on which nobody else listens while a broker is down: each run has an IP of its
-/// own.
-fn free_addresses(count: u16) -> Result<Vec<String>, Failure> {
-    let [_, high, middle, low] = std::process::id().to_be_bytes();
-    let ip = Ipv4Addr::new(127, 128 + (high ^ middle) % 64, middle, low.max(1));
-    let one = |_| {
-        // Where there is only one loopback address, it must do.
-        let listener =
-            TcpListener::bind((ip, 0)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-        let address = listener.as_ref().ok().and_then(|l| l.local_addr().ok());
-        // Kept until all have theirs, so that no two get the same.
-        Some((listener.ok()?, address?.to_string()))
-    };
-    let bound: Option<Vec<_>> = (0..count).map(one).collect();
-    let bound = bound.ok_or_else(|| Failure::error("no free port on a loopback address"))?;
-    Ok(bound.into_iter().map(|(_, address)| address).collect())
 }
