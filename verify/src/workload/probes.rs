@@ -9,7 +9,7 @@ use std::time::Duration;
 use highwater_client::{Client, Offset, OffsetSpec, PartitionId, ReadError, Start};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::Shared;
 use super::readers::{Place, poll_of};
@@ -18,8 +18,9 @@ use crate::event::{Bound, Kind, Op, Purpose};
 /// Tasks that probe; with more partitions each asks several in turn.
 const PROBERS_MAX: u32 = 32;
 
-/// Probes of one task that may be unanswered.
-const UNANSWERED_MAX: usize = 8;
+/// Probes of one task that may be unanswered. The more there are, the later comes the next: so they are
+/// spread over the time in which a broker stands still, and some are asked when others have moved on.
+const UNANSWERED_MAX: usize = 16;
 
 /// Longest wait for an answer: long enough for a broker that stands still to wake.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -42,8 +43,6 @@ pub(super) fn start(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, client: &Clie
 }
 
 async fn run(shared: Arc<Shared>, client: Client, partitions: Vec<u32>) {
-    let mut ticks = interval(shared.plan.probe_every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
     let ends: Vec<_> = partitions
         .iter()
@@ -53,8 +52,9 @@ async fn run(shared: Arc<Shared>, client: Client, partitions: Vec<u32>) {
     let mut probes = JoinSet::new();
     for round in 0u64.. {
         for (partition, end) in partitions.iter().zip(&ends) {
-            ticks.tick().await;
             while probes.try_join_next().is_some() {}
+            let late = u32::try_from(probes.len()).unwrap_or(u32::MAX);
+            sleep(shared.plan.probe_every * late.saturating_add(1)).await;
             let Ok(permit) = Arc::clone(&unanswered).acquire_owned().await else {
                 return;
             };
