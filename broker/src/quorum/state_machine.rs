@@ -241,6 +241,24 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 }
 
+/// A snapshot that another node sent, if it is one and the one that was announced.
+pub(super) async fn verified(snapshot: Snapshot) -> Result<Snapshot, SnapshotError> {
+    let Snapshot { meta, snapshot } = snapshot;
+    let mut file = snapshot.into_std().await;
+    let (meta, file) = blocking(move || {
+        let loaded = snapshot_file::read(&mut file)?;
+        if loaded.meta != meta {
+            return Err(SnapshotError::Damaged("it is another one than announced"));
+        }
+        Ok((meta, file))
+    })
+    .await?;
+    Ok(Snapshot {
+        meta,
+        snapshot: Box::new(tokio::fs::File::from_std(file)),
+    })
+}
+
 impl SnapshotStore {
     /// The newest snapshot, open. Its file stays readable when a newer one replaces it.
     fn open(&self) -> Result<Option<(Snapshot, File)>, SnapshotError> {
