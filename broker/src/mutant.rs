@@ -13,11 +13,22 @@ pub enum Mutant {
     /// A directory of a partition that the metadata does not mention is deleted at a start: lost
     /// metadata takes the data along.
     StrayDeleted,
+    /// What other nodes of the quorum send goes to openraft as it comes, which stops over what makes no
+    /// sense.
+    PeersBelieved,
+    /// Whoever says Hello as a broker speaks for any other: a stranger's fetch commits records in the
+    /// name of a follower.
+    SenderNotChecked,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::DuplicateNotAwaited, Self::StrayDeleted];
+    pub const ALL: [Self; 4] = [
+        Self::DuplicateNotAwaited,
+        Self::StrayDeleted,
+        Self::PeersBelieved,
+        Self::SenderNotChecked,
+    ];
 }
 
 /// Whether a rule is broken in this process.

@@ -47,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::mutant::{Mutant, is_on};
 use crate::partitions::Refusal;
 use crate::peers::Peers;
 use elections::{Elections, Heard};
@@ -269,14 +270,14 @@ impl Quorum {
     ) -> Result<RaftAppendResponse, Refusal> {
         self.check_target(request.target)?;
         let known = self.known();
-        incoming::check_leader(&known, &request).map_err(|error| nonsense(&error))?;
+        sensible(incoming::check_leader(&known, &request))?;
         let ballot = request.ballot.clone();
         let leader = ballot.node;
         let request = wire::append_in(request).map_err(|error| Refusal {
             code: ErrorCode::MalformedRequest,
             message: error.to_string(),
         })?;
-        incoming::check_entries(&known, &request).map_err(|error| nonsense(&error))?;
+        sensible(incoming::check_entries(&known, &request))?;
         // Before the entries are stored: a slow disk must not look like a silent leader.
         self.note_leader(&ballot);
         let Ok(turn) = Arc::clone(&self.appends).try_acquire_owned() else {
@@ -305,7 +306,7 @@ impl Quorum {
         request: RaftVoteRequest,
     ) -> Result<RaftVoteResponse, Refusal> {
         self.check_target(request.target)?;
-        incoming::check_vote(&self.known(), &request).map_err(|error| nonsense(&error))?;
+        sensible(incoming::check_vote(&self.known(), &request))?;
         let answer = self.raft.vote(wire::vote_in(&request)).await;
         Ok(wire::vote_answer_out(&answer.map_err(refusal)?))
     }
@@ -322,7 +323,7 @@ impl Quorum {
                 message: "no snapshot is that large".to_owned(),
             });
         }
-        incoming::check_snapshot(&self.known(), &request).map_err(|error| nonsense(&error))?;
+        sensible(incoming::check_snapshot(&self.known(), &request))?;
         self.note_leader(&request.ballot);
         let leader = request.ballot.clone();
         let own = self.metrics(|metrics| metrics.vote);
@@ -463,13 +464,19 @@ fn stopped(error: impl fmt::Display) -> QuorumError {
     QuorumError::Raft(error.to_string())
 }
 
-/// A message that no honest node sends.
-fn nonsense(error: &Nonsense) -> Refusal {
+/// Refuses a message that no honest node sends.
+fn sensible(checked: Result<(), Nonsense>) -> Result<(), Refusal> {
+    let Err(error) = checked else {
+        return Ok(());
+    };
+    if is_on(Mutant::PeersBelieved) {
+        return Ok(());
+    }
     warn!(%error, "a message of the metadata quorum makes no sense and is refused");
-    Refusal {
+    Err(Refusal {
         code: ErrorCode::InvalidRequest,
         message: format!("the message makes no sense here: {error}"),
-    }
+    })
 }
 
 fn precondition(error: &impl fmt::Display) -> Refusal {

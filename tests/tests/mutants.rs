@@ -50,6 +50,13 @@ fn of_broker(mutant: BrokerMutant) -> &'static [&'static str] {
         BrokerMutant::DuplicateNotAwaited => &[
             "partition::duplicate_tests::a_duplicate_is_acknowledged_no_sooner_than_its_first_attempt",
         ],
+        BrokerMutant::PeersBelieved => &[
+            "quorum::tests::nonsense::messages_that_make_no_sense_are_refused_and_the_node_goes_on",
+            "quorum::tests::nonsense::a_snapshot_that_is_damaged_is_refused_and_the_node_goes_on",
+        ],
+        BrokerMutant::SenderNotChecked => {
+            &["api::replication_tests::a_follower_that_lies_commits_nothing_beyond_what_is_there"]
+        }
         BrokerMutant::StrayDeleted => {
             &["reconcile::tests::what_the_metadata_does_not_mention_is_kept"]
         }

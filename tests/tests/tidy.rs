@@ -180,7 +180,7 @@ fn no_build_that_is_shipped_or_tested_has_mutants() {
     for package in metadata["packages"].as_array().unwrap() {
         let features = package["features"].as_object().unwrap();
         having += usize::from(features.contains_key("mutants"));
-        for (name, implied) in features {
+        for (name, implied) in features.iter().filter(|(name, _)| *name != "mutants") {
             assert!(
                 !named(implied),
                 "{}/{name} asks for mutants",
