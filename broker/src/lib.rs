@@ -1,8 +1,8 @@
 //! The broker of Highwater: sockets, tasks, time, and the admin endpoint, around the storage engine
 //! and the decisions of `highwater-coordination`.
 //!
-//! - `server` start and end; `opening` the data directory at start; `embedded`, `embedded_cluster` for
-//!   tests
+//! - `server` start and end; `opening` the data directory at start; `embedded`, `embedded_cluster`,
+//!   `loopback` for tests
 //! - `formation` a first start, `joining` and `cluster_tasks` taking a place in the cluster, `life`
 //!   registration and heartbeats, `lease` what they are for
 //! - `listener` → `network_thread` → `connection` → `api`: the way of a request
@@ -40,6 +40,7 @@ mod joining;
 mod lease;
 mod life;
 mod listener;
+mod loopback;
 mod metadata;
 mod metrics;
 pub mod mutant;
@@ -64,4 +65,5 @@ pub use embedded::{EmbeddedBroker, EmbeddedError};
 pub use embedded_cluster::EmbeddedCluster;
 pub use formation::FormationError;
 pub use identity::IdentityError;
+pub use loopback::free_loopback_addresses;
 pub use server::{Broker, RunningBroker, ShutdownError, StartError};

@@ -1,10 +1,10 @@
 //! A cluster of real broker processes, to be killed, paused and restarted.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 
+use highwater_broker::free_loopback_addresses;
 use tempfile::TempDir;
 
 use crate::broker_process::BrokerProcess;
@@ -58,7 +58,11 @@ impl ClusterProcess {
     /// When they do not serve.
     #[must_use]
     pub fn start(brokers: usize, settings: &[&str]) -> Self {
-        let listen = free_addresses(brokers);
+        let listen: Vec<String> = free_loopback_addresses(brokers)
+            .expect("a loopback address has free ports")
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let prefixes = vec![Vec::new(); brokers];
         Self::start_at(&listen, prefixes, settings, None)
     }
@@ -267,19 +271,4 @@ impl Drop for ClusterProcess {
             eprintln!("==== the logs are kept in {}", dir.keep().display());
         }
     }
-}
-
-/// Addresses on which a broker can listen and nobody else does.
-fn free_addresses(count: usize) -> Vec<String> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let [_, high, middle, low] = std::process::id().to_be_bytes();
-    let one = || {
-        let [_, _, _, own] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        // Not where embedded clusters are; nor 127.0.x.x, where everybody else is.
-        let ip = Ipv4Addr::new(127, 251 + (high ^ middle) % 4, low, 1 + own % 250);
-        let listener = TcpListener::bind((ip, 0)).expect("a loopback address has free ports");
-        let address = listener.local_addr().expect("it is bound");
-        address.to_string()
-    };
-    std::iter::repeat_with(one).take(count).collect()
 }

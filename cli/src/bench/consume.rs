@@ -37,7 +37,7 @@ pub(crate) fn measure_consume(args: &WorkloadArgs, cleanup: &Cleanup) -> Result<
     let records = filled.records + filled.uncounted;
     let mut runs = Vec::new();
     for _ in 0..args.repeat {
-        let measured = Limit::Source.measure(&scratch, args)?;
+        let measured = Limit::Source.measure(&scratch, args, cleanup)?;
         if args.warm {
             warm_memory();
         }
@@ -65,7 +65,7 @@ fn read_all(args: &WorkloadArgs, target: &Target, expected: u64) -> Result<LoadO
             .await?;
         let mut check = Check::new(args.size);
         let mut latencies = Latencies::new();
-        let mut meter = Meter::start(target.process())?;
+        let mut meter = Meter::start(&target.processes())?;
         let start = Instant::now();
         let mut sampled = start;
         while check.records < expected {

@@ -9,6 +9,7 @@
 
 mod args;
 mod broker_process;
+mod brokers;
 mod cleanup;
 mod consume;
 mod cpu;
