@@ -3,7 +3,8 @@
 //! - `types`, `wire`: what openraft is told about us, and our messages
 //! - `log_store`, `log_writer`, `state_files`: the log, the vote
 //! - `state_machine`, `snapshot_file`: the image that committed entries amount to
-//! - `network`: messages to the other nodes; `incoming`: what is wrong with theirs; `elections`: when this node stands
+//! - `network`: messages to the other nodes; `incoming`: what is wrong with theirs
+//! - `elections`: when this node stands
 //! - `proposals`: changes; `leadership`: whether this node may decide; `members`: who votes and who learns
 //!
 //! Every broker runs a node: some vote, the others only learn. A single broker is a quorum of one.
@@ -389,7 +390,7 @@ impl Quorum {
     fn known(&self) -> Known {
         self.metrics(|metrics| Known {
             me: self.me,
-            term: metrics.vote.leader_id.term,
+            vote: metrics.vote,
             applied: metrics.last_applied,
         })
     }

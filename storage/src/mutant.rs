@@ -15,8 +15,8 @@ pub enum Mutant {
     FailedSyncRepeated,
     /// Recovery cuts a log at its first bad batch wherever it is, also where records had been durable.
     DamageCut,
-    /// The scan after a crash takes a batch of an earlier epoch behind one of a later: what a
-    /// truncation had removed comes back.
+    /// The scan after a crash takes a batch of an earlier epoch behind one of a later: records of two
+    /// leaderships are mixed up, and the later epoch is forgotten.
     EpochMayFall,
     /// A snapshot of the producers keeps the last batch of each instead of the last five: a retry of
     /// an earlier one is not recognized after a restart.

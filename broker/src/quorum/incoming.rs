@@ -12,7 +12,7 @@ use openraft::EntryPayload;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use thiserror::Error;
 
-use super::types::{LogId, TypeConfig};
+use super::types::{LogId, TypeConfig, Vote};
 use super::wire::{ballot_in, log_id_in, membership_out};
 
 /// How far the term of a message may be ahead of what is known here. Elections count one by one: that many
@@ -73,7 +73,8 @@ pub(crate) enum Nonsense {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
     pub(super) me: NodeId,
-    pub(super) term: u64,
+    /// Whom this node has voted for, or follows.
+    pub(super) vote: Vote,
     pub(super) applied: Option<LogId>,
 }
 
@@ -92,7 +93,7 @@ fn check_ballot(known: &Known, ballot: &RaftBallot, of_leader: bool) -> Result<(
     if ballot.committed != of_leader {
         return Err(Nonsense::WrongRole);
     }
-    check_term(known.term, ballot.term)
+    check_term(known.vote.leader_id.term, ballot.term)
 }
 
 /// Who sends entries, before they are decoded.
@@ -124,6 +125,10 @@ pub(super) fn check_entries(
     known: &Known,
     request: &AppendEntriesRequest<TypeConfig>,
 ) -> Result<(), Nonsense> {
+    if request.vote < known.vote {
+        // Late, from a leader that was replaced: it is told of the newer one, and its entries do not count.
+        return Ok(());
+    }
     let leader = request.vote.leader_id;
     let mut before = request.prev_log_id;
     let ids = request.entries.iter().map(|entry| entry.log_id);

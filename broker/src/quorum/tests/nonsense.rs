@@ -4,8 +4,8 @@ use bytes::Bytes;
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::NodeId;
 use highwater_protocol::messages::{
-    RaftAppendRequest, RaftBallot, RaftEntry, RaftEntryKind, RaftLogId, RaftMembership, RaftNode,
-    RaftSnapshotRequest, RaftVoteRequest, RaftVoters,
+    RaftAppendOutcome, RaftAppendRequest, RaftBallot, RaftEntry, RaftEntryKind, RaftLogId,
+    RaftMembership, RaftNode, RaftSnapshotRequest, RaftVoteRequest, RaftVoters,
 };
 
 use super::cluster::Cluster;
@@ -124,6 +124,14 @@ async fn messages_that_make_no_sense_are_refused_and_the_node_goes_on() {
         assert_eq!(refused.code, ErrorCode::InvalidRequest, "{refused:?}");
     }
     assert_eq!(quorum.term(), before, "nobody was believed");
+    // A leader that was replaced is honest, and has to hear of it, whatever it sends.
+    let late = with(&|late| {
+        late.ballot.term = 0;
+        late.previous = Some(id(0, 1));
+        late.entries = vec![blank(0, 2)];
+    });
+    let told = quorum.on_append(late).await.unwrap();
+    assert_eq!(told.outcome, RaftAppendOutcome::HigherBallot);
     cluster.propose(2).await;
     cluster.all_have([1], 2).await;
     cluster.stop(1).await;
