@@ -90,6 +90,7 @@ fn unsafe_code_is_in_the_mapping_module_alone() {
         "config",
         "client",
         "broker",
+        "verify",
         "tests",
     ] {
         let lib = std::fs::read_to_string(workspace_root().join(name).join("src/lib.rs")).unwrap();
@@ -124,6 +125,7 @@ fn crates_depend_only_as_the_map_says() {
         ("highwater-coordination", &["highwater-protocol"][..]),
         ("highwater-config", &["highwater-protocol"][..]),
         ("highwater-client", &["highwater-protocol"][..]),
+        ("highwater-verify", &["highwater-client"][..]),
         (
             "highwater-broker",
             &[

@@ -9,8 +9,8 @@ use highwater_client::Admin;
 use tokio::runtime::Runtime;
 
 use crate::bench::broker_process::{BrokerProcess, Listen};
-use crate::bench::cleanup::Cleanup;
 use crate::bench::scratch::Scratch;
+use crate::cleanup::Cleanup;
 
 /// How long a cluster may take to agree on its voters, and a topic until its replicas are in sync.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);

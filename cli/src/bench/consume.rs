@@ -11,7 +11,6 @@ use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use crate::bench::args::WorkloadArgs;
-use crate::bench::cleanup::Cleanup;
 use crate::bench::latency::Latencies;
 use crate::bench::limit::Limit;
 use crate::bench::load::LoadOutcome;
@@ -21,6 +20,7 @@ use crate::bench::result::{Run, WorkloadReport};
 use crate::bench::scratch::Scratch;
 use crate::bench::target::Target;
 use crate::bench::warm::warm_memory;
+use crate::cleanup::Cleanup;
 
 /// A broker that gives nothing for this long has lost something.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);

@@ -12,7 +12,6 @@ use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use crate::bench::args::WorkloadArgs;
-use crate::bench::cleanup::Cleanup;
 use crate::bench::latency::Latencies;
 use crate::bench::limit::Limit;
 use crate::bench::load::{LoadOutcome, LoadPlan};
@@ -24,6 +23,7 @@ use crate::bench::result::{Run, WorkloadReport};
 use crate::bench::scratch::Scratch;
 use crate::bench::target::Target;
 use crate::bench::warm::warm_memory;
+use crate::cleanup::Cleanup;
 
 const RATE: u64 = 1000;
 const DURATION: Duration = Duration::from_secs(10);

@@ -6,12 +6,12 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::bench::args::{DurabilityArg, WorkloadArgs};
-use crate::bench::cleanup::Cleanup;
 use crate::bench::latency::{Latencies, Percentiles};
 use crate::bench::limits::PIPELINE_BYTES;
 use crate::bench::scratch::Scratch;
 use crate::bench::warm::warm_memory;
 use crate::bench::{disk, echo, pipelines, produce};
+use crate::cleanup::Cleanup;
 
 /// Less is over before a connection is at full speed.
 const PIPELINE_BYTES_MIN: u64 = 128 << 20;

@@ -10,7 +10,6 @@
 mod args;
 mod broker_process;
 mod brokers;
-mod cleanup;
 mod consume;
 mod cpu;
 mod disk;
@@ -46,7 +45,7 @@ use crate::bench::args::BenchCommand;
 /// Cancel safety: dropped, it leaves the measuring thread to itself.
 pub(crate) async fn run(args: BenchArgs) -> Result<ExitCode> {
     // On a thread of its own: it blocks, and it brings its own runtimes, one per measured thread.
-    cleanup::run_until_interrupted("bench", move |cleanup| {
+    crate::cleanup::run_until_interrupted("bench", move |cleanup| {
         let json = args.output.json();
         match args.command {
             BenchCommand::Limits(workload) => {

@@ -6,7 +6,6 @@ use anyhow::Result;
 use highwater_client::Acks;
 
 use crate::bench::args::{AcksArg, WorkloadArgs};
-use crate::bench::cleanup::Cleanup;
 use crate::bench::limit::Limit;
 use crate::bench::limits::PIPELINE_BYTES;
 use crate::bench::load::{LoadOutcome, LoadPlan, run_load};
@@ -14,6 +13,7 @@ use crate::bench::pipelines::rate;
 use crate::bench::result::{Run, WorkloadReport};
 use crate::bench::scratch::Scratch;
 use crate::bench::target::{Target, Topic};
+use crate::cleanup::Cleanup;
 
 const DURATION: Duration = Duration::from_secs(10);
 

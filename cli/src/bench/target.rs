@@ -9,8 +9,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::bench::args::WorkloadArgs;
 use crate::bench::brokers::{Brokers, wait_until_in_sync};
-use crate::bench::cleanup::Cleanup;
 use crate::bench::scratch::Scratch;
+use crate::cleanup::Cleanup;
 
 /// How long records that nobody acknowledges may take to arrive.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
