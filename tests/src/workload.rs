@@ -1,8 +1,9 @@
 //! The workload of `highwater-verify`, for tests: what goes wrong is a panic that says what.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use highwater_verify::{Stopped, Verdict};
+use highwater_verify::event::Phase;
+use highwater_verify::{Plan, Stopped, Verdict};
 
 /// A running workload.
 #[derive(Debug)]
@@ -23,6 +24,16 @@ impl Workload {
     /// # Panics
     /// When no seed answers.
     pub async fn start(seeds: &[String], topic: &str, partitions: u32, producers: u32) -> Self {
+        let mut plan = Plan::new(topic, partitions);
+        plan.producers = producers;
+        Self::start_plan(seeds, plan).await
+    }
+
+    /// Starts what a plan says.
+    ///
+    /// # Panics
+    /// When no seed answers.
+    pub async fn start_plan(seeds: &[String], plan: Plan) -> Self {
         if std::env::var_os("HIGHWATER_TEST_LOG").is_some() {
             // Set by the first of several.
             let _ = tracing_subscriber::fmt()
@@ -31,7 +42,7 @@ impl Workload {
                 ))
                 .try_init();
         }
-        let started = highwater_verify::Workload::start(seeds, topic, partitions, producers);
+        let started = highwater_verify::Workload::start_plan(seeds, plan);
         Self(started.await.expect("a seed answers"))
     }
 
@@ -39,6 +50,43 @@ impl Workload {
     #[must_use]
     pub fn acked(&self) -> u64 {
         self.0.acked()
+    }
+
+    /// Records of a partition acknowledged so far.
+    #[must_use]
+    pub fn acked_in(&self, partition: u32) -> u64 {
+        self.0.acked_in(partition)
+    }
+
+    /// Waits until so many more records of each of these partitions are acknowledged.
+    ///
+    /// # Panics
+    /// When that takes longer than `within`.
+    pub async fn progress_in(&self, partitions: &[u32], more: u64, within: Duration) {
+        let began = Instant::now();
+        let wanted = partitions.iter().map(|p| (*p, self.acked_in(*p) + more));
+        for (partition, wanted) in wanted.collect::<Vec<_>>() {
+            while self.acked_in(partition) < wanted {
+                assert!(
+                    began.elapsed() < within,
+                    "the producers of partition {partition} get nowhere: {} of {wanted} records \
+                     after {within:?}",
+                    self.acked_in(partition)
+                );
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    }
+
+    /// Notes that a fault is there, or is lifted.
+    pub fn note_fault(&self, fault: &str, target: &str, phase: Phase) {
+        self.0.note_fault(self.0.now(), fault, target, phase, true);
+    }
+
+    /// Notes that all faults are lifted, and waits until everything is whole again, or the time for that
+    /// is over: the verdict says so then.
+    pub async fn settle(&self) {
+        self.0.settle().await;
     }
 
     /// The longest time in which one producer was acknowledged nothing in a partition, in ms, since
@@ -84,7 +132,8 @@ impl Outcome {
         self.stopped.in_doubt()
     }
 
-    /// Reads the topic and judges everything that was asked and told.
+    /// Reads the topic and judges everything that was asked and told. For how long each partition
+    /// acknowledged nothing is printed and not judged: it depends on the machine.
     ///
     /// # Panics
     /// When that is not as it must be, with the evidence.
@@ -92,6 +141,11 @@ impl Outcome {
         let verdict = self.stopped.check(seeds).await;
         let verdict = verdict.expect("the topic can be read");
         verdict.expect_valid();
+        println!(
+            "{} records, {} in doubt, {} refused; longest time without an acknowledgement by \
+             partition, in ms: {:.0?}",
+            verdict.acked, verdict.in_doubt, verdict.refused, verdict.pauses.by_partition_ms
+        );
         verdict
     }
 }

@@ -134,6 +134,8 @@ struct Shared {
     acked: AtomicU64,
     in_doubt: AtomicU64,
     refused: AtomicU64,
+    /// Of each partition.
+    acked_in: Vec<AtomicU64>,
     gap_ms_max: AtomicU64,
     /// When each partition acknowledged last, in ns.
     last_ack: Vec<AtomicU64>,
@@ -203,13 +205,15 @@ impl Workload {
         let recorder = Recorder::new(History::new(header)?, writer);
         let began = recorder.now().ns();
         let partitions = 0..plan.partitions;
-        let last_ack = partitions.map(|_| AtomicU64::new(began)).collect();
+        let last_ack = partitions.clone().map(|_| AtomicU64::new(began)).collect();
+        let acked_in = partitions.map(|_| AtomicU64::new(0)).collect();
         let (producer_count, reader_count) = (plan.producers, plan.readers);
         let shared = Arc::new(Shared {
             plan,
             recorder,
             stop: AtomicBool::new(false),
             acked: AtomicU64::new(0),
+            acked_in,
             in_doubt: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             gap_ms_max: AtomicU64::new(0),
@@ -245,6 +249,13 @@ impl Workload {
     #[must_use]
     pub fn acked(&self) -> u64 {
         self.shared.acked.load(Ordering::Relaxed)
+    }
+
+    /// Records of a partition acknowledged so far; 0 for one that is not written to.
+    #[must_use]
+    pub fn acked_in(&self, partition: u32) -> u64 {
+        let acked = self.shared.acked_in.get(partition as usize);
+        acked.map_or(0, |acked| acked.load(Ordering::Relaxed))
     }
 
     /// How it is doing.

@@ -117,6 +117,7 @@ impl Lane {
         shared.gap_ms_max.fetch_max(gap, Ordering::Relaxed);
         shared.last_ack[self.partition as usize]
             .fetch_max(shared.recorder.now().ns(), Ordering::Relaxed);
+        shared.acked_in[self.partition as usize].fetch_add(1, Ordering::Relaxed);
         shared.acked.fetch_add(1, Ordering::Relaxed);
         self.last_ack = Instant::now();
     }
