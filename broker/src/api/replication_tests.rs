@@ -179,6 +179,7 @@ impl Broker {
         request.replica = Some(FetchReplica {
             node_id: FOLLOWER,
             broker_epoch: BrokerEpoch::new(7),
+            session: None,
         });
         let asked = &mut request.topics[0].partitions[0];
         asked.leader_epoch = Some(EPOCH);
