@@ -37,7 +37,7 @@ mod log;
 pub mod map;
 mod offset_index;
 mod options;
-mod parallel;
+pub mod parallel;
 mod partition_meta;
 mod producer_snapshot;
 pub mod producer_state;
