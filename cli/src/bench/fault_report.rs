@@ -85,6 +85,7 @@ pub(crate) fn print_partitions(report: &PartitionsReport, json: bool) -> Result<
     let mut time = |step: String, seconds: f64| times.push([step, format!("{seconds:.2}")]);
     time("topic created".to_owned(), report.created_s);
     time("all replicas in sync".to_owned(), report.whole_s);
+    time("first record in each partition".to_owned(), report.filled_s);
     for loss in &report.losses {
         let who = if loss.was_controller {
             "controller"

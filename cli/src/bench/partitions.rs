@@ -62,6 +62,8 @@ pub(crate) struct PartitionsReport {
     /// Until the topic was created, and until all its replicas were in sync.
     pub(crate) created_s: f64,
     pub(crate) whole_s: f64,
+    /// Until each partition had taken its first record, for which it makes its first segment.
+    pub(crate) filled_s: f64,
     pub(crate) idle_s: f64,
     pub(crate) idle: Vec<IdleBroker>,
     pub(crate) losses: Vec<LossReport>,
@@ -76,7 +78,9 @@ pub(crate) fn measure_partitions(
     let (created, whole) = cluster.create(TOPIC, args.partitions, &[])?;
     let producer = cluster.producer();
     // An empty log has nothing to keep in step.
+    let began = Instant::now();
     send_to_all(&cluster, &producer, args.partitions)?;
+    let filled = began.elapsed();
     thread::sleep(SETTLE);
     let idle = watch_idle(&cluster, args.idle)?;
     let mut losses = Vec::new();
@@ -107,6 +111,7 @@ pub(crate) fn measure_partitions(
         settings: args.cluster.settings.clone(),
         created_s: created.as_secs_f64(),
         whole_s: whole.as_secs_f64(),
+        filled_s: filled.as_secs_f64(),
         idle_s: args.idle.as_secs_f64(),
         idle,
         losses,
