@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use highwater_coordination::partition_leader::{PartitionView, ReplicaView};
-use highwater_protocol::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionId, TopicId};
+use highwater_protocol::ids::{
+    BrokerEpoch, DirectoryId, IncarnationId, LeaderEpoch, NodeId, Offset, PartitionId, TopicId,
+};
 use highwater_protocol::messages::{
     Acks, ConfigEntry, CreateTopicsRequest, FetchPartition, FetchPartitionResult, FetchReplica,
     FetchRequest, FetchResponse, FetchSession, FetchTopic, Isolation, JoinClusterRequest,
