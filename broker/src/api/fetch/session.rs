@@ -204,10 +204,13 @@ pub(super) fn handle(
         false => Look::Again,
     };
     let pass = round.pass(shared, &session, look);
-    if round.is_enough(shared, &pass) && pass.all_resident() {
-        return Answer::Now(round.respond(shared, session, pass, reply));
+    match round.is_enough(shared, &pass) {
+        true if pass.all_resident() => {
+            return Answer::Now(round.respond(shared, session, pass, reply));
+        }
+        true => {}
+        false => round.keep_news(&session, &pass, told),
     }
-    round.keep_news(&session, &pass, told);
     let held = session.entries.len() * PARTITION_BYTES;
     let shared = Arc::clone(shared);
     let answer = async move {
