@@ -12,7 +12,7 @@
 //!   `controller_client` finds it; `metadata` and `reconcile` what images mean here
 //! - `peers`, `addresses` connections to the other brokers
 //! - `admission` bounded memory; `housekeeping` timers; `scrubber` looks for damage; `clock` the only clock
-//! - `admin` the HTTP endpoint; `metrics` what it counts
+//! - `admin` the HTTP endpoint; `metrics` what it counts; `mutant` rules broken on purpose
 //!
 //! Run one with `Broker::start`, or in a test with `EmbeddedBroker::start`.
 #![forbid(unsafe_code)]
@@ -43,6 +43,7 @@ mod listener;
 mod loopback;
 mod metadata;
 mod metrics;
+pub mod mutant;
 mod network_thread;
 mod opening;
 mod partition;
