@@ -38,6 +38,7 @@ use highwater_protocol::limits::REQUEST_ELEMENTS_MAX;
 use highwater_protocol::messages as m;
 
 use self::controlled::From;
+pub(crate) use self::fetch::FetchSessions;
 use self::sender::OfBroker;
 use crate::partitions::Refusal;
 use crate::shared::Shared;

@@ -15,6 +15,7 @@ use tracing::info;
 
 use crate::addresses::Addresses;
 use crate::admission::Budget;
+use crate::api::FetchSessions;
 use crate::clock::Clock;
 use crate::cluster_tasks::ClusterTasks;
 use crate::controller::{Controller, ControllerSettings};
@@ -185,6 +186,7 @@ impl Joining {
             addresses,
             controller,
             producer_ids,
+            fetch_sessions: FetchSessions::default(),
             controller_client,
             metadata: Arc::new(Metadata::default()),
             partitions,

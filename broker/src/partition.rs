@@ -614,6 +614,11 @@ impl Partition {
         self.appended.watch(notify)
     }
 
+    /// Has the partition marked whenever its log grows or its role changes.
+    pub(crate) fn mark_log_end(&self, marks: &Arc<DirtyKeys>) -> Watch {
+        self.appended.mark(marks, self.key())
+    }
+
     fn publish(&self, high_watermark: Offset) -> bool {
         let now = high_watermark.get();
         self.high_watermark.swap(now, Ordering::AcqRel) != now

@@ -25,7 +25,7 @@ use highwater_coordination::image_changes::{LocalChange, LocalRole, local_change
 use highwater_coordination::moment::Moment;
 use highwater_coordination::partition_leader::PartitionView;
 use highwater_protocol::ids::{IncarnationId, NodeId, PartitionId, TopicId};
-use highwater_storage::{Engine, Log, LogOptions, PartitionMeta, StorageError};
+use highwater_storage::{Engine, Log, LogOptions, PartitionMeta, StorageError, parallel};
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
@@ -43,6 +43,9 @@ const MISSING: &str =
 /// How long a replica must have been out of use and not counted on before it is begun anew: by then,
 /// whatever its leader proposed when it still had everything is decided.
 const REBUILD_AFTER_MS: u64 = 5_000;
+
+/// Threads on which roles are taken when many partitions change at once. They wait for the disk.
+const THREADS: usize = 16;
 
 /// A partition directory that was found at start.
 #[derive(Debug)]
@@ -139,7 +142,7 @@ impl Reconcile {
             // Each is tried again below, and says why it is offline.
             warn!(%error, "logs of new partitions could not be made together");
         }
-        let mut gone = Vec::new();
+        let (mut held, mut gone) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
                 LocalChange::Reconfigure { topic } => self.reconfigure(&topic),
@@ -147,11 +150,16 @@ impl Reconcile {
                     topic,
                     partition,
                     is_new,
-                } => self.hold(after, &topic, partition, is_new),
+                } => held.push((topic, partition, is_new)),
                 LocalChange::Delete { topic, partition }
                 | LocalChange::Release { topic, partition } => gone.push((topic, partition)),
             }
         }
+        // A new leader epoch is on the disk before it is led in: one after the other, thousands of them
+        // would keep each other waiting after the loss of a broker.
+        parallel::for_each(THREADS, &held, |(topic, partition, is_new)| {
+            self.hold(after, topic, *partition, *is_new);
+        });
         publish();
         for (topic, partition) in gone {
             self.remove(&topic, partition);

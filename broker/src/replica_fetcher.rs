@@ -3,6 +3,7 @@
 //! ```text
 //! Following   which partitions are followed, by leader: written by reconcile, read by the tasks
 //! source      one long-polling fetch with all partitions of a leader; takes the answer in
+//!   +- session     while all is in order, the leader remembers what was asked: only changes are told
 //!   +- report      tells the leader at once how far the logs are durable, beside the long poll
 //! throttle    bytes a second for partitions that are not in sync
 //! ```
@@ -28,6 +29,7 @@ use crate::peers::PeerError;
 
 mod following;
 mod request;
+mod session;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses::Addresses;
 use crate::admission::Budget;
+use crate::api::FetchSessions;
 use crate::clock::Clock;
 use crate::controller::Controller;
 use crate::controller_client::ControllerClient;
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) topic_settings: Arc<TopicSettings>,
     pub(crate) producer_ids: ProducerIds,
+    /// What followers asked of the partitions that are led here.
+    pub(crate) fetch_sessions: FetchSessions,
     pub(crate) lease: Arc<Lease>,
     pub(crate) heartbeats: Heartbeats,
     pub(crate) metrics: Arc<Metrics>,

@@ -27,6 +27,7 @@ const LAYOUTS: &[Layout] = &[
     m::ProducePartitionResult::LAYOUT,
     m::FetchRequest::LAYOUT,
     m::FetchReplica::LAYOUT,
+    m::FetchSession::LAYOUT,
     m::FetchTopic::LAYOUT,
     m::FetchPartition::LAYOUT,
     m::FetchResponse::LAYOUT,

@@ -35,7 +35,7 @@ pub mod map;
 pub mod mutant;
 mod offset_index;
 mod options;
-mod parallel;
+pub mod parallel;
 mod partition_meta;
 mod producer_snapshot;
 pub mod producer_state;

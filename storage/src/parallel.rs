@@ -6,10 +6,11 @@ use parking_lot::Mutex;
 
 /// Most threads of one call. More than processors, because they mostly wait for the disk, and syncs
 /// that come together share one commit of the file system's journal.
-pub(crate) const THREADS_MAX: usize = 32;
+pub const THREADS_MAX: usize = 32;
 
-/// Runs `work` on every item and returns the answers in the order of the items.
-pub(crate) fn for_each<T: Sync, A: Send>(
+/// Runs `work` on every item, on so many threads at most, and returns the answers in the order of the
+/// items. Few items are not worth a thread.
+pub fn for_each<T: Sync, A: Send>(
     threads: usize,
     items: &[T],
     work: impl Fn(&T) -> A + Sync,

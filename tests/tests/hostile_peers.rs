@@ -386,6 +386,7 @@ async fn who_is_no_follower_or_lies_gets_no_records_and_commits_none() {
             replica: Some(FetchReplica {
                 node_id: node,
                 broker_epoch: target.epochs[&node],
+                session: None,
             }),
             wait_ms_max: 0,
             bytes_min: 0,
@@ -424,6 +425,7 @@ async fn who_is_no_follower_or_lies_gets_no_records_and_commits_none() {
         replica: Some(FetchReplica {
             node_id: follower,
             broker_epoch: target.epochs[&follower],
+            session: None,
         }),
         wait_ms_max: 0,
         bytes_min: 0,

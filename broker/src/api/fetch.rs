@@ -19,11 +19,14 @@ use tokio::time::Instant;
 use super::{Answer, Reply, Response, sender};
 use crate::lease;
 use crate::partition::Partition;
-use crate::partitions::Refusal;
+use crate::partitions::{Key, Refusal};
 use crate::progress::Watch;
 use crate::shared::Shared;
 
 mod follower;
+mod session;
+
+pub(crate) use session::FetchSessions;
 
 /// The longest that a fetch may ask to wait, in ms: clients wait in seconds, and a mistaken value must
 /// not tie a request down for weeks.
@@ -44,7 +47,14 @@ pub(crate) fn handle(
     {
         return Answer::Now(reply.error(shared, refusal.code, &refusal.message));
     }
-    let first = Pass::run(shared, &request, Look::First);
+    if let Some(replica) = &request.replica
+        && let Some(asked) = &replica.session
+        && session::is_for(shared, replica)
+    {
+        let (replica, asked) = (replica.clone(), asked.clone());
+        return session::handle(shared, request, &replica, &asked, reply);
+    }
+    let first = Pass::run(shared, &request, |_| Look::First);
     if first.is_enough(shared, &request) || request.wait_ms_max == 0 {
         return match first.all_resident() {
             true => Answer::Now(first.respond(shared, reply)),
@@ -86,36 +96,33 @@ async fn wait(
     let _watches: Vec<_> = partitions.iter().map(watch).collect();
     loop {
         // After registering: what moved since the first pass is seen here.
-        let pass = Pass::run(shared, request, Look::Again);
+        let pass = Pass::run(shared, request, |_| Look::Again);
         if pass.is_enough(shared, request) {
             return pass;
         }
         tokio::select! {
             () = notify.notified() => {}
             () = shared.draining.cancelled() => return pass,
-            () = tokio::time::sleep_until(deadline) => return Pass::run(shared, request, Look::Again),
+            () = tokio::time::sleep_until(deadline) => return Pass::run(shared, request, |_| Look::Again),
         }
     }
 }
 
-/// Brings cold data in on a thread that may block: a disk error is an error value then, and no
-/// network thread waits for a disk.
-async fn bring_in(shared: Arc<Shared>, mut pass: Pass, reply: Reply) -> Response {
-    if !pass.all_resident() {
-        let work = tokio::task::spawn_blocking(move || {
-            pass.bring_in();
-            pass
-        });
-        match work.await {
-            Ok(done) => pass = done,
-            Err(error) => {
-                tracing::error!(%error, "reading cold data failed");
-                let message = "the broker's log has the details";
-                return reply.error(&shared, ErrorCode::Internal, message);
-            }
-        }
+async fn bring_in(shared: Arc<Shared>, pass: Pass, reply: Reply) -> Response {
+    match pass.with_cold_data().await {
+        Ok(pass) => pass.respond(&shared, reply),
+        Err(failed) => failed.respond(&shared, reply),
     }
-    pass.respond(&shared, reply)
+}
+
+/// Reading cold data failed in a way that nothing is known of.
+struct ReadFailed;
+
+impl ReadFailed {
+    fn respond(&self, shared: &Shared, reply: Reply) -> Response {
+        let message = "the broker's log has the details";
+        reply.error(shared, ErrorCode::Internal, message)
+    }
 }
 
 /// The most record bytes of the answer, besides its first batch. An answer is a frame too, and no
@@ -146,7 +153,7 @@ struct Pass {
 }
 
 impl Pass {
-    fn run(shared: &Shared, request: &FetchRequest, look: Look) -> Self {
+    fn run(shared: &Shared, request: &FetchRequest, look: impl Fn(&Key) -> Look) -> Self {
         let bytes_max = bytes_max(shared, request);
         let now = lease::now();
         let mut pass = Self {
@@ -169,7 +176,7 @@ impl Pass {
                             replica,
                             topic_id: topic.topic_id,
                             asked,
-                            look,
+                            look: look(&(topic.topic_id, asked.partition)),
                             now,
                             // With no bytes at all it only tells how far it is.
                             left: (request.bytes_max > 0).then_some(left),
@@ -258,6 +265,27 @@ impl Pass {
 
     fn all_resident(&self) -> bool {
         self.cold.is_empty()
+    }
+
+    /// The partitions whose records have to be brought into memory first.
+    fn cold_keys(&self) -> impl Iterator<Item = Key> + '_ {
+        self.cold.iter().map(|(partition, ..)| partition.key())
+    }
+
+    /// Brings cold data in on a thread that may block: a disk error is an error value then, and no
+    /// network thread waits for a disk.
+    async fn with_cold_data(mut self) -> Result<Self, ReadFailed> {
+        if self.all_resident() {
+            return Ok(self);
+        }
+        let work = tokio::task::spawn_blocking(move || {
+            self.bring_in();
+            self
+        });
+        work.await.map_err(|error| {
+            tracing::error!(%error, "reading cold data failed");
+            ReadFailed
+        })
     }
 
     fn bring_in(&mut self) {

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use highwater_coordination::partition_leader::{PartitionView, ReplicaView};
-use highwater_protocol::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset, PartitionId, TopicId};
+use highwater_protocol::ids::{
+    BrokerEpoch, DirectoryId, IncarnationId, LeaderEpoch, NodeId, Offset, PartitionId, TopicId,
+};
 use highwater_protocol::messages::{
     Acks, ConfigEntry, CreateTopicsRequest, FetchPartition, FetchPartitionResult, FetchReplica,
-    FetchRequest, FetchTopic, Isolation, ListOffsetsPartition, ListOffsetsPartitionResult,
-    ListOffsetsRequest, ListOffsetsTopic, NewTopic, OffsetSpec, ProducePartition,
-    ProducePartitionResult, ProduceRequest, ProduceTopic,
+    FetchRequest, FetchResponse, FetchSession, FetchTopic, Isolation, JoinClusterRequest,
+    ListOffsetsPartition, ListOffsetsPartitionResult, ListOffsetsRequest, ListOffsetsTopic,
+    NewTopic, OffsetSpec, ProducePartition, ProducePartitionResult, ProduceRequest, ProduceTopic,
+    RegisterBrokerRequest, SessionEnd,
 };
 
 use super::*;
@@ -20,6 +23,8 @@ use crate::partition::test_replica::batch;
 use crate::partition::{Lead, Partition};
 
 const FOLLOWER: NodeId = NodeId::new(77);
+/// As the leader knows it: earlier than any that the controller gives.
+const REGISTRATION: BrokerEpoch = BrokerEpoch::new(2);
 const EPOCH: LeaderEpoch = LeaderEpoch::new(1000);
 
 struct Broker {
@@ -105,7 +110,7 @@ impl Broker {
         let me = self.shared().node_id;
         let replicas = [me, FOLLOWER].map(|node| {
             let view = ReplicaView {
-                epoch: Some(BrokerEpoch::new(7)),
+                epoch: Some(REGISTRATION),
                 is_active: true,
             };
             (node, view)
@@ -124,6 +129,42 @@ impl Broker {
         };
         partition.become_leader(lead, lease::now()).unwrap();
         partition
+    }
+
+    /// Has the follower join the cluster; returns its registration.
+    async fn register_follower(&self) -> BrokerEpoch {
+        let directory = DirectoryId::from_bytes([9; 16]);
+        let (host, port) = ("127.0.0.1".to_owned(), 1);
+        let join = JoinClusterRequest {
+            directory,
+            node_id: Some(FOLLOWER),
+            host: host.clone(),
+            port,
+        };
+        call(self.shared(), &join).await;
+        let register = RegisterBrokerRequest {
+            node_id: FOLLOWER,
+            directory,
+            incarnation: IncarnationId::random(),
+            host,
+            port,
+            rack: None,
+            version: String::new(),
+            session_end: SessionEnd::Unclean,
+            last_broker_epoch: None,
+            damaged: Vec::new(),
+        };
+        let registered = call(self.shared(), &register).await;
+        let mut published = self.shared().metadata.watch();
+        let is_known = || {
+            let image = self.shared().metadata.image();
+            let broker = image.broker(FOLLOWER);
+            broker.is_some_and(|broker| broker.epoch() == Some(registered.broker_epoch))
+        };
+        while !is_known() {
+            published.changed().await.unwrap();
+        }
+        registered.broker_epoch
     }
 
     async fn produce(&self, acks: Acks, timeout_ms: u32) -> ProducePartitionResult {
@@ -191,7 +232,8 @@ impl Broker {
         let mut request = self.consumer(offset);
         request.replica = Some(FetchReplica {
             node_id: FOLLOWER,
-            broker_epoch: BrokerEpoch::new(7),
+            broker_epoch: REGISTRATION,
+            session: None,
         });
         let asked = &mut request.topics[0].partitions[0];
         asked.leader_epoch = Some(EPOCH);
@@ -302,7 +344,7 @@ async fn followers_that_are_none_or_are_behind_are_told_why() {
     let stranger = answered(|request| request.replica.as_mut().unwrap().node_id = NodeId::new(99));
     assert_eq!(stranger.await, ErrorCode::UnknownLeaderEpoch);
     let earlier = answered(|request| {
-        request.replica.as_mut().unwrap().broker_epoch = BrokerEpoch::new(6);
+        request.replica.as_mut().unwrap().broker_epoch = BrokerEpoch::new(1);
     });
     assert_eq!(earlier.await, ErrorCode::StaleBrokerEpoch);
     let fenced = answered(|request| {
@@ -319,6 +361,101 @@ async fn followers_that_are_none_or_are_behind_are_told_why() {
         request.topics[0].partitions[0].last_epoch = Some(LeaderEpoch::new(5000));
     });
     assert_eq!(later.await, ErrorCode::EpochAhead);
+    broker.broker.shutdown().await.unwrap();
+}
+
+/// A fetch of a session, of which the answer comes at once.
+fn in_session(mut request: FetchRequest, epoch: BrokerEpoch, id: u64, round: u32) -> FetchRequest {
+    let replica = request.replica.as_mut().unwrap();
+    replica.broker_epoch = epoch;
+    replica.session = Some(FetchSession { id, round });
+    request
+}
+
+/// Tells nothing new.
+fn as_before(mut request: FetchRequest) -> FetchRequest {
+    request.topics.clear();
+    request
+}
+
+/// What an answer says of the only partition, if anything.
+fn news(mut answer: FetchResponse) -> Option<FetchPartitionResult> {
+    let mut topic = answer.topics.pop()?;
+    topic.partitions.pop()
+}
+
+#[tokio::test]
+async fn in_a_session_only_what_changed_is_told_and_only_news_are_heard() {
+    let broker = Broker::start().await;
+    let epoch = broker.register_follower().await;
+    let partition = broker.lead_with_follower();
+    let fetch = async |request: FetchRequest, round| {
+        let request = in_session(request, epoch, 1, round);
+        call_as(FOLLOWER, broker.shared(), &request).await.map(news)
+    };
+    let first = fetch(broker.follower(0), 0).await.unwrap().unwrap();
+    assert_eq!(
+        (first.error, first.high_watermark),
+        (ErrorCode::None, Offset::ZERO)
+    );
+    assert_eq!(fetch(as_before(broker.follower(0)), 1).await, Ok(None));
+
+    let mut poll = as_before(broker.follower(0));
+    poll.wait_ms_max = 60_000;
+    let appended = broker.produce(Acks::Leader, 1000);
+    let (polled, _) = tokio::join!(fetch(poll, 2), appended);
+    assert!(!polled.unwrap().unwrap().records.is_empty());
+    assert_eq!(
+        partition.high_watermark(),
+        Offset::ZERO,
+        "it has not said that it has it"
+    );
+    // It has not told how far it is since.
+    let again = fetch(as_before(broker.follower(0)), 3).await.unwrap();
+    assert!(again.is_none_or(|again| again.high_watermark == Offset::ZERO));
+
+    let told = fetch(broker.follower(1), 4).await.unwrap().unwrap();
+    assert_eq!(
+        (told.records.len(), told.high_watermark),
+        (0, Offset::new(1))
+    );
+    assert_eq!(partition.high_watermark(), Offset::new(1));
+    assert_eq!(fetch(as_before(broker.follower(1)), 5).await, Ok(None));
+
+    // Nobody leads any more: who waits is told at once, though it did not ask for it by name.
+    let mut poll = as_before(broker.follower(1));
+    poll.wait_ms_max = 60_000;
+    let over = async { partition.become_idle(LeaderEpoch::new(EPOCH.get() + 1)) };
+    let (told, ()) = tokio::join!(fetch(poll, 6), over);
+    assert_eq!(told.unwrap().unwrap().error, ErrorCode::NotLeader);
+    broker.broker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fetch_that_is_not_the_next_of_its_session_is_refused() {
+    let broker = Broker::start().await;
+    let epoch = broker.register_follower().await;
+    broker.lead_with_follower();
+    let fetch = async |epoch, id, round| {
+        let request = in_session(broker.follower(0), epoch, id, round);
+        call_as(FOLLOWER, broker.shared(), &request)
+            .await
+            .map(|_| ())
+    };
+    let refused = Err(ErrorCode::PreconditionFailed);
+    assert_eq!(fetch(epoch, 1, 1).await, refused, "there is none");
+    assert_eq!(fetch(epoch, 1, 0).await, Ok(()));
+    assert_eq!(fetch(epoch, 1, 2).await, refused, "one was lost");
+    assert_eq!(fetch(epoch, 1, 1).await, Ok(()));
+    assert_eq!(fetch(epoch, 1, 1).await, refused, "it came twice");
+    assert_eq!(fetch(epoch, 2, 2).await, refused, "another session");
+    assert_eq!(fetch(epoch, 2, 0).await, Ok(()));
+    assert_eq!(fetch(epoch, 1, 2).await, refused, "the session before");
+    // Of whom the metadata does not say that it is a broker, nothing is remembered.
+    let stranger = BrokerEpoch::new(epoch.get() + 1);
+    assert_eq!(fetch(stranger, 3, 0).await, Ok(()));
+    assert_eq!(fetch(epoch, 3, 1).await, refused);
+    assert_eq!(fetch(epoch, 2, 1).await, Ok(()));
     broker.broker.shutdown().await.unwrap();
 }
 

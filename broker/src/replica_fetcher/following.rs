@@ -32,8 +32,17 @@ pub(super) struct Source {
     partitions: Mutex<BTreeMap<Key, Followed>>,
     changed: Notify,
     changes: AtomicUsize,
+    /// Counts how often a partition joined the in-sync replicas or left them.
+    joins: AtomicUsize,
     /// Partitions whose logs became durable further.
     reports: Arc<DirtyKeys>,
+}
+
+/// What is followed at a leader, as often as it changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Revision {
+    changes: usize,
+    joins: usize,
 }
 
 /// A followed partition.
@@ -108,6 +117,7 @@ impl Source {
             partitions: Mutex::new(BTreeMap::new()),
             changed: Notify::new(),
             changes: AtomicUsize::new(0),
+            joins: AtomicUsize::new(0),
             reports: Arc::new(DirtyKeys::default()),
         }
     }
@@ -141,6 +151,14 @@ impl Source {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// Tells whether anything about what is followed here changed, also who is in sync.
+    pub(super) fn revision(&self) -> Revision {
+        Revision {
+            changes: self.changes(),
+            joins: self.joins.load(Ordering::Acquire),
+        }
+    }
+
     /// Waits until there were more changes than `seen`.
     ///
     /// Cancel safety: a change is not missed.
@@ -154,7 +172,14 @@ impl Source {
     /// asked before may not be answered for long.
     fn put(&self, key: Key, followed: Followed) {
         let (ptr, epoch) = (Arc::as_ptr(&followed.partition), followed.epoch);
+        let in_sync = followed.in_sync;
         let before = self.partitions.lock().insert(key, followed);
+        if before
+            .as_ref()
+            .is_some_and(|before| before.in_sync != in_sync)
+        {
+            self.joins.fetch_add(1, Ordering::AcqRel);
+        }
         let is_same = before
             .is_some_and(|before| Arc::as_ptr(&before.partition) == ptr && before.epoch == epoch);
         if !is_same {

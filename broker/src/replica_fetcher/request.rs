@@ -1,12 +1,13 @@
 //! One fetch with many partitions, and which answer belongs to which of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_coordination::partition_follower::Ask;
 use highwater_protocol::ids::{BrokerEpoch, NodeId, Offset};
 use highwater_protocol::messages::{
-    FetchPartition, FetchPartitionResult, FetchReplica, FetchRequest, FetchResponse, FetchTopic,
-    Isolation,
+    FetchPartition, FetchPartitionResult, FetchReplica, FetchRequest, FetchResponse, FetchSession,
+    FetchTopic, Isolation,
 };
 
 use crate::partition::Partition;
@@ -15,8 +16,11 @@ use crate::partitions::Key;
 /// Most partitions of one request; the others have their turn with the next.
 pub(super) const PARTITIONS_MAX: usize = 20_000;
 
+/// The most that one partition gets of one answer: others wait behind it.
+pub(super) const PARTITION_BYTES_MAX: u32 = 4 << 20;
+
 /// What was asked for one partition.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) partition: Arc<Partition>,
     pub(super) ask: Ask,
@@ -24,7 +28,7 @@ pub(super) struct Asked {
 }
 
 /// A fetch in the making.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Draft {
     request: FetchRequest,
     asked: Vec<Asked>,
@@ -43,6 +47,7 @@ impl Draft {
                 replica: Some(FetchReplica {
                     node_id,
                     broker_epoch,
+                    session: None,
                 }),
                 wait_ms_max,
                 bytes_min: 1,
@@ -88,6 +93,24 @@ impl Draft {
             }),
         }
         self.asked.push(asked);
+    }
+
+    /// Makes it a fetch of this session.
+    pub(super) fn name(&mut self, session: FetchSession) {
+        if let Some(replica) = &mut self.request.replica {
+            replica.session = Some(session);
+        }
+    }
+
+    /// What is asked for, by partition.
+    pub(super) fn take_asked(&mut self) -> BTreeMap<Key, Asked> {
+        let asked = std::mem::take(&mut self.asked).into_iter();
+        asked.map(|asked| (asked.partition.key(), asked)).collect()
+    }
+
+    /// Whether all partitions that are asked for are in sync.
+    pub(super) fn is_all_in_sync(&self) -> bool {
+        self.asked.iter().all(|asked| asked.in_sync)
     }
 
     pub(super) fn into_parts(self) -> (FetchRequest, Vec<Asked>) {

@@ -13,12 +13,11 @@ use tracing::{debug, error, warn};
 
 use super::Shared;
 use super::following::{Followed as FollowedPartition, Source};
-use super::request::{Asked, Draft, PARTITIONS_MAX, paired};
+use super::request::{Asked, Draft, PARTITION_BYTES_MAX, PARTITIONS_MAX, paired};
+use super::session::Session;
 use crate::partition::Followed;
 use crate::partitions::Key;
 
-/// The most that one partition gets of one answer: others wait behind it.
-const PARTITION_BYTES_MAX: u32 = 4 << 20;
 /// How long an answer may take beyond the time that the leader was asked to wait.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// An answer without anything new that comes sooner than this is no reason to ask again at once: a
@@ -39,6 +38,8 @@ pub(super) async fn run(shared: Arc<Shared>, source: Arc<Source>) {
     let mut task = Task {
         first: None,
         pauses: BTreeMap::new(),
+        session: None,
+        is_in_order: true,
         failures: 0,
         shared: &shared,
         source: &source,
@@ -71,6 +72,10 @@ struct Task<'a> {
     first: Option<Key>,
     /// Partitions that had an error, and when they are asked for again.
     pauses: BTreeMap<Key, Pause>,
+    /// What the leader remembers, while all is in order.
+    session: Option<Session>,
+    /// Whether the last answer was taken in whole.
+    is_in_order: bool,
     /// Requests that failed one after the other.
     failures: u32,
 }
@@ -97,8 +102,8 @@ impl Task<'_> {
             wait_ms,
             deps.replication.fetch_bytes_max,
         );
-        let (draft, later) = self.fill(draft);
-        if draft.is_empty() {
+        let (draft, mut session, later) = self.plan(draft);
+        if draft.is_empty() && session.is_none() {
             return Some(later.unwrap_or(BACKOFF_MAX));
         }
         let (request, asked) = draft.into_parts();
@@ -109,9 +114,10 @@ impl Task<'_> {
             // What is followed here has changed: the leader is asked again, for that as well.
             () = self.source.changed(seen) => return Some(GATHER),
         };
-        let paired = match answer {
-            Ok(response) => paired(asked, response),
-            Err(error) => {
+        let paired = match (answer, &mut session) {
+            (Ok(response), Some(session)) => session.paired(response),
+            (Ok(response), None) => paired(asked, response),
+            (Err(error), _) => {
                 debug!(leader = %self.source.leader(), %error, "fetch from leader failed");
                 return Some(self.failed());
             }
@@ -121,8 +127,27 @@ impl Task<'_> {
             return Some(self.failed());
         };
         self.failures = 0;
+        self.is_in_order = true;
         let brought_something = self.take_in(answers).await;
+        self.session = session.filter(|_| self.is_in_order);
         (!brought_something).then(|| EMPTY_ROUND_MIN.saturating_sub(began.elapsed()))
+    }
+
+    /// What to ask for: what changed, where the leader remembers the rest, and otherwise all.
+    fn plan(&mut self, draft: Draft) -> (Draft, Option<Session>, Option<Duration>) {
+        let revision = self.source.revision();
+        if let Some(session) = self.session.take() {
+            let mut draft = draft.clone();
+            let leader = self.source.leader();
+            if let Some(session) = session.go_on(&mut draft, leader, revision) {
+                return (draft, Some(session), None);
+            }
+        }
+        let (mut draft, later) = self.fill(draft);
+        let has_nothing_else = later.is_none() && self.pauses.is_empty();
+        let is_in_order = has_nothing_else && !draft.is_empty() && draft.is_all_in_sync();
+        let session = is_in_order.then(|| Session::begin(&mut draft, revision));
+        (draft, session, later)
     }
 
     /// Puts into the request what is to be asked for now. Also says when there is more to ask for, if
@@ -245,6 +270,7 @@ impl Task<'_> {
     fn note(&mut self, key: Key, epoch: LeaderEpoch, outcome: &Followed) {
         let before = self.pauses.get(&key).filter(|pause| pause.epoch == epoch);
         let failures = before.map_or(0, |pause| pause.failures.saturating_add(1));
+        self.is_in_order &= matches!(outcome, Followed::Took | Followed::Cut);
         match outcome {
             Followed::Took | Followed::Cut | Followed::Dropped | Followed::Quarantined => {
                 self.pauses.remove(&key);

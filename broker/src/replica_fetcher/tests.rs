@@ -8,7 +8,7 @@ use std::time::Duration;
 use highwater_config::BrokerConfig;
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{NodeId, Offset};
-use highwater_protocol::messages::{Acks, FetchRequest, FetchResponse};
+use highwater_protocol::messages::{Acks, FetchRequest, FetchResponse, FetchTopic};
 use highwater_storage::Durability;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -29,6 +29,8 @@ struct Network {
     is_cut: AtomicBool,
     refuses: AtomicBool,
     fetches: AtomicUsize,
+    /// What followers asked last of the only partition, within their sessions.
+    asked: Mutex<BTreeMap<NodeId, Vec<FetchTopic>>>,
 }
 
 impl Network {
@@ -54,6 +56,7 @@ impl Network {
         };
         let notify = Arc::new(Notify::new());
         let _watch = leader.partition.watch_log_end(&notify);
+        let request = &self.in_full(request);
         let mut response = leader.answer(request, true);
         if self.refuses.load(Ordering::Acquire) {
             response.topics[0].partitions[0].error = ErrorCode::NotLeader;
@@ -71,6 +74,22 @@ impl Network {
             response = leader.answer(request, false);
         }
         Ok(response)
+    }
+}
+
+impl Network {
+    /// The request with what a leader remembers of its session.
+    fn in_full(&self, request: &FetchRequest) -> FetchRequest {
+        let mut request = request.clone();
+        if let Some(replica) = request.replica.as_ref().filter(|it| it.session.is_some()) {
+            let mut asked = self.asked.lock();
+            if request.topics.is_empty() {
+                request.topics = asked.get(&replica.node_id).cloned().unwrap_or_default();
+            } else {
+                asked.insert(replica.node_id, request.topics.clone());
+            }
+        }
+        request
     }
 }
 

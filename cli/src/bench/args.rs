@@ -8,6 +8,9 @@ use highwater_config::units::parse_size;
 use highwater_protocol::compression::Compression;
 
 use crate::args::OutputArgs;
+use crate::bench::catch_up::CatchUpArgs;
+use crate::bench::failover::FailoverArgs;
+use crate::bench::partitions::PartitionsArgs;
 use crate::bench::peer::PeerArgs;
 
 /// Measure throughput and latency, and the limits of this machine beside them.
@@ -33,6 +36,16 @@ pub(crate) enum BenchCommand {
     E2e(WorkloadArgs),
     /// Measure this machine without any broker: loopback, memory, disk, echo, sink and source
     Limits(WorkloadArgs),
+    /// Kill and stop leaders of a cluster of three brokers: how long a producer (idempotent,
+    /// acks=all) gets no acknowledgement
+    Failover(FailoverArgs),
+    /// Fill a topic while one of three brokers is away: how fast that gets what it missed; compared
+    /// with `sink`
+    #[command(name = "catch-up")]
+    CatchUp(CatchUpArgs),
+    /// Three brokers with very many partitions: how long until all are in sync, what they cost
+    /// while nothing happens, how long until others lead when a broker is killed
+    Partitions(PartitionsArgs),
     /// The other process of a limit
     #[command(hide = true)]
     Peer(PeerArgs),
@@ -126,7 +139,7 @@ pub(crate) struct WorkloadArgs {
 }
 
 /// A size as typed; nothing is not a size.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     match parse_size(text) {
         Ok(0) => Err("must be at least 1 byte".to_owned()),
         Ok(bytes) => Ok(bytes),

@@ -10,11 +10,15 @@
 mod args;
 mod broker_process;
 mod brokers;
+mod catch_up;
+mod cluster;
 mod consume;
 mod cpu;
 mod disk;
 mod e2e;
 mod echo;
+mod failover;
+mod fault_report;
 pub(crate) mod latency;
 mod limit;
 mod limits;
@@ -22,6 +26,7 @@ mod load;
 mod median;
 mod meter;
 mod pace;
+mod partitions;
 mod payload;
 mod peer;
 mod pipelines;
@@ -60,6 +65,18 @@ pub(crate) async fn run(args: BenchArgs) -> Result<ExitCode> {
             }
             BenchCommand::E2e(workload) => {
                 report::print_workload(&e2e::measure_e2e(&workload, cleanup)?, json)?;
+            }
+            BenchCommand::Failover(failover) => {
+                let measured = failover::measure_failover(&failover, cleanup)?;
+                fault_report::print_failover(&measured, json)?;
+            }
+            BenchCommand::CatchUp(catch_up) => {
+                let measured = catch_up::measure_catch_up(&catch_up, cleanup)?;
+                fault_report::print_catch_up(&measured, json)?;
+            }
+            BenchCommand::Partitions(partitions) => {
+                let measured = partitions::measure_partitions(&partitions, cleanup)?;
+                fault_report::print_partitions(&measured, json)?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -41,6 +41,18 @@ wire_struct! {
         pub node_id: NodeId;
         /// Its registration.
         pub broker_epoch: BrokerEpoch;
+        /// Set when the leader shall remember what is asked; left out, the request is complete by itself.
+        pub session: Option<FetchSession>;
+    }
+}
+
+wire_struct! {
+    /// Which fetches of a follower belong together.
+    pub struct FetchSession {
+        /// Drawn by the follower when the session begins.
+        pub id: u64;
+        /// 0 begins it; counts the fetches of the session.
+        pub round: u32;
     }
 }
 
