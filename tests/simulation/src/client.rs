@@ -33,9 +33,11 @@ struct Unacked {
 
 /// What a producer does in one partition.
 #[derive(Debug)]
-struct Lane {
+pub(crate) struct Lane {
     key: Key,
     next_sequence: u32,
+    /// A first batch is safe: until then there is one at a time, because a log takes any first one.
+    has_begun: bool,
     unacked: VecDeque<Unacked>,
 }
 
@@ -62,6 +64,7 @@ impl Cluster {
             let lanes = keys.iter().map(|key| Lane {
                 key: *key,
                 next_sequence: 0,
+                has_begun: false,
                 unacked: VecDeque::new(),
             });
             let id = ProducerId::new(number as u64 + 1);
@@ -123,7 +126,8 @@ impl Cluster {
                 return;
             };
             let lane = &mut lanes[lane];
-            if lane.unacked.len() < IN_FLIGHT && !is_healing {
+            let most = if lane.has_begun { IN_FLIGHT } else { 1 };
+            if lane.unacked.len() < most && !is_healing {
                 let batch = new_batch(*id, lane.next_sequence, records, bytes);
                 lane.unacked.push_back(Unacked {
                     sequence: lane.next_sequence,
@@ -191,6 +195,7 @@ impl Cluster {
                     let Some(at) = found else { continue };
                     match answer {
                         Ok(offset) => {
+                            lane.has_begun = true;
                             let done = lane.unacked.remove(at);
                             if let Some(done) = done
                                 && *acks == Acks::All
@@ -340,7 +345,11 @@ impl Cluster {
     /// Whether producers know of all their batches that they are safe.
     pub(crate) fn all_acknowledged(&self) -> bool {
         self.clients.iter().all(|client| match client {
-            Client::Producer { lanes, .. } => lanes.iter().all(|lane| lane.unacked.is_empty()),
+            // What only its leader had may be lost, and what follows it is refused then.
+            Client::Producer { lanes, acks, .. } => {
+                *acks != Acks::All
+                    || lanes.iter().all(|lane| lane.unacked.is_empty() || self.oracle.is_unclean(lane.key))
+            }
             Client::Reader { .. } => true,
         })
     }

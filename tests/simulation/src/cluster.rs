@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use highwater_coordination::cluster_image::{ClusterImage, TopicImage};
 use highwater_coordination::controller::{self as decide, CreateTopic};
-use highwater_coordination::image_changes::LocalRole;
 use highwater_protocol::ids::{ClusterId, DirectoryId, TopicId};
 use highwater_protocol::messages::JoinClusterRequest;
 use highwater_protocol::metadata_record::MetadataRecord;
@@ -426,11 +425,6 @@ impl Cluster {
         partition.leader.map(crate::node::number_of)
     }
 
-    /// What a broker is to a partition, as the image says.
-    pub(crate) fn role_in(image: &ClusterImage, key: Key, node: usize) -> Option<LocalRole> {
-        let partition = image.topic_by_id(key.0)?.partition(key.1)?;
-        LocalRole::of(partition, node_id(node))
-    }
 }
 
 /// The directory of a broker.

@@ -176,7 +176,8 @@ impl Cluster {
                     }
                 };
                 term.registry.touch(&request, now_ms);
-                if decision.records.is_empty() {
+                let is_being_fenced = term.registry.is_being_fenced(request.node_id);
+                if decision.records.is_empty() && !is_being_fenced {
                     let reply = decision.reply;
                     self.finish_heartbeat(node, (from, life, call), &request, now_ms, reply, 0);
                     return;
@@ -300,6 +301,7 @@ impl Cluster {
                     Some(epoch) if is_silent => {
                         let decision = decide::fence_broker(image, *broker, epoch)
                             .map_err(|error| error.code())?;
+                        term.registry.fencing(*broker);
                         Ok(split(decision, |()| Reply::Fenced(true)))
                     }
                     _ => Ok((Vec::new(), Reply::Fenced(false))),

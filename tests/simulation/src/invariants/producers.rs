@@ -68,17 +68,20 @@ impl Oracle {
             let (of, first, count) = fact.producer?;
             (of == id).then_some((first, count, fact.base))
         });
-        let own: Vec<_> = own.take(REMEMBERED).collect();
-        let Some((first, last_count, _)) = own.first().copied() else {
+        let own: Vec<_> = own.collect();
+        let (Some((first, last_count, _)), Some((oldest, ..))) =
+            (own.first().copied(), own.last().copied())
+        else {
             return Some(Verdict::Append);
         };
-        if let Some((.., base)) = own.iter().find(|one| (one.0, one.1) == (sequence, count)) {
+        let mut remembered = own.iter().take(REMEMBERED);
+        if let Some((.., base)) = remembered.find(|one| (one.0, one.1) == (sequence, count)) {
             return Some(Verdict::Duplicate(*base));
         }
         let next = first + last_count;
         Some(match sequence {
             _ if sequence == next => Verdict::Append,
-            _ if sequence + count <= next => Verdict::OldDuplicate,
+            _ if sequence >= oldest && sequence + count <= next => Verdict::OldDuplicate,
             _ => Verdict::Refuse,
         })
     }
