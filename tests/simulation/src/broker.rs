@@ -54,6 +54,7 @@ impl Cluster {
             let key = (one.meta.topic_id, one.meta.partition);
             self.oracle.on_opened(node, key, one.log.as_deref());
         }
+        self.oracle.on_all_opened(node);
         let evidence = engine.session_evidence();
         let request = RegisterBrokerRequest {
             node_id: node_id(node),

@@ -316,6 +316,7 @@ impl Cluster {
         if ends_at.is_some_and(|at| self.nodes[node].disk.operations() >= at) {
             self.outbox.retain(|envelope| envelope.from != node);
             self.touched.retain(|(touched, _)| *touched != node);
+            self.oracle.on_cut_off(node);
             self.lose_power(node);
         }
     }

@@ -240,6 +240,14 @@ impl Cluster {
                 self.lose_power(node);
             }
             self.nodes[node].disk.fail_sync_after(u64::MAX);
+            // An operator starts brokers anew whose logs are offline.
+            let has_offline = self.nodes[node]
+                .process
+                .as_ref()
+                .is_some_and(|process| !process.offline().is_empty());
+            if has_offline {
+                self.crash(node);
+            }
             if !self.nodes[node].is_up() {
                 self.schedule.at(self.now + 5, Event::Start(node));
             }

@@ -17,7 +17,7 @@ mod records;
 mod standing;
 mod watermark;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_protocol::ids::{BrokerEpoch, Offset, ProducerId};
 use highwater_protocol::messages::IsrProposal;
@@ -90,6 +90,8 @@ pub(crate) struct Oracle {
     durability: BTreeMap<Key, Durability>,
     /// Lives of a broker that ended with a loss of power.
     power_losses: BTreeMap<usize, Vec<u64>>,
+    /// Brokers whose power went in the middle of a step: what their last one did is not known.
+    unsure: BTreeSet<usize>,
     /// The last life of a broker that was registered.
     registered: BTreeMap<usize, u64>,
 }

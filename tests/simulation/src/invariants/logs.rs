@@ -28,13 +28,14 @@ impl Oracle {
             Ok(facts) => facts,
             Err(error) => return self.broken("S1", error),
         };
+        let is_unsure = self.unsure.contains(&node);
         let shadow = self.shadows.entry((node, key)).or_default();
         let end = log.end().get();
         let start = log.log_start().get();
         let known = shadow.batches.iter().filter(|fact| fact.next > start);
         let is_prefix = facts.iter().zip(known.clone()).all(|(found, known)| found == known)
-            && (facts.len() <= known.count() || shadow.batches.is_empty());
-        let durable = shadow.durable;
+            && (is_unsure || facts.len() <= known.count());
+        let durable = if is_unsure { 0 } else { shadow.durable };
         let (before, lost_some) = (shadow.end(), end < shadow.end());
         if lost_some {
             let gone = shadow.batches.iter().filter(|fact| fact.base >= end).copied();

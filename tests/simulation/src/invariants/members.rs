@@ -69,7 +69,10 @@ impl Oracle {
         }
         let epoch = was.leader_epoch.get();
         for node in now.isr.iter().filter(|node| !was.isr.contains(node)) {
-            let was_eligible = was.isr.is_empty() && was.elr.contains(node);
+            // Elected because nobody in sync was left.
+            let was_eligible = was.elr.contains(node)
+                && now.leader == Some(*node)
+                && now.leader_epoch > was.leader_epoch;
             // The only copy that there is.
             let is_only = was.replicas == [*node];
             if was_eligible || is_only {

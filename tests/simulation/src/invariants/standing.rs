@@ -33,6 +33,16 @@ impl Oracle {
         self.power_losses.entry(node).or_default().push(life);
     }
 
+    /// The power went in the middle of a step.
+    pub(crate) fn on_cut_off(&mut self, node: usize) {
+        self.unsure.insert(node);
+    }
+
+    /// A broker has opened all of its logs.
+    pub(crate) fn on_all_opened(&mut self, node: usize) {
+        self.unsure.remove(&node);
+    }
+
     /// An entry of the metadata log.
     pub(crate) fn on_committed(
         &mut self,
