@@ -41,7 +41,10 @@ impl Cluster {
         let engine = match Engine::open(Node::data(), self.nodes[node].engine_options()) {
             Ok(engine) => engine,
             Err(error) => {
-                self.oracle.broken("S1", format!("broker {node} cannot open its directory: {error}"));
+                // The process ends, and is started again.
+                self.trace.note(self.now, format_args!("{node} cannot open its directory: {error}"));
+                self.nodes[node].disk.restart();
+                self.come_back(node);
                 return;
             }
         };
@@ -137,6 +140,8 @@ impl Cluster {
             return;
         }
         if process.engine.begin_life(epoch).is_err() {
+            // The start has failed.
+            self.crash(node);
             return;
         }
         process.broker_epoch = Some(epoch);

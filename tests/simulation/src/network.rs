@@ -65,7 +65,11 @@ impl Network {
         let chance = |dice: &mut Dice, rate: u64| rate > 0 && dice.below(1000) < rate;
         let copies = 1 + usize::from(chance(dice, faults.duplicates));
         for _ in 0..copies {
-            let is_decision = matches!(envelope.body, Message::Altered(_));
+            let lost = match envelope.body {
+                Message::Altered(_) => faults.lost_decisions,
+                Message::Alter(_) => faults.lost_proposals,
+                _ => 0,
+            };
             let mut delay = 1 + dice.below(faults.delay_ms);
             let is_stale = chance(dice, faults.stale);
             if is_stale {
@@ -73,8 +77,7 @@ impl Network {
             }
             // What waits in a link that is cut may still come through once it is mended.
             let is_cut = !self.is_open(envelope.from, envelope.to) && !is_stale;
-            let is_lost = chance(dice, faults.loss)
-                || (is_decision && chance(dice, faults.lost_decisions));
+            let is_lost = chance(dice, faults.loss) || chance(dice, lost);
             if !is_cut && !is_lost {
                 delays.push(delay);
             }

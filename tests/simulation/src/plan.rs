@@ -56,6 +56,8 @@ pub struct Faults {
     pub stale: u64,
     /// Answers of the controller to proposals that are lost.
     pub lost_decisions: u64,
+    /// Proposals that are lost on their way to the controller.
+    pub lost_proposals: u64,
     /// A message takes up to this long, in ms.
     pub delay_ms: u64,
     /// A disk takes up to this long for a sync, in ms.
@@ -169,10 +171,14 @@ impl Faults {
         faults.duplicates = rate(2, 5, 100);
         faults.stale = rate(2, 2, 40);
         faults.lost_decisions = rate(3, 200, 900);
+        faults.lost_proposals = rate(3, 300, 970);
         faults.drift = rate(3, 5, 50);
         faults.delay_ms += rate(3, 5, 60);
         faults.sync_ms += rate(3, 10, 120);
         faults.metadata_ms += rate(2, 30, 500);
+        if rate(3, 1, 2) == 1 {
+            faults.down_ms = 1;
+        }
         faults.crash_every = rate(2, 200, 1500);
         faults.power_every = rate(2, 200, 1500);
         faults.outage_every = rate(8, 800, 3000);

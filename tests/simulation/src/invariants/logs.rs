@@ -49,7 +49,7 @@ impl Oracle {
         if !is_prefix {
             self.broken("S1", format!("broker {node} found other records than it had: {log:?}"));
         } else if end < durable {
-            self.broken("S4", format!("broker {node} had synced up to {durable} of {before} and found {end}"));
+            self.broken("S4", format!("broker {node} had synced up to {durable} of {before} and found {end}: {log:?}"));
         }
         self.check_epochs(node, key, log);
     }
