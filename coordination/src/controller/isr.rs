@@ -119,7 +119,10 @@ fn decide(
             return Err(ErrorCode::IneligibleReplica);
         }
     }
+    // Who proposes what there is wants to be sure that nothing older is accepted any more.
+    let is_present = isr.len() == now.isr.len() && now.isr.iter().all(|node| isr.contains(node));
     let change = PartitionChange::new(now, topic.isr_min, standings).isr(isr);
+    let change = if is_present { change.forced() } else { change };
     let change = if proposal.recovered {
         change.recovered()
     } else {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_coordination::cluster_image::{ClusterImage, TopicImage};
-use highwater_coordination::controller::{self as decide, CreateTopic};
+use highwater_coordination::controller as decide;
 use highwater_protocol::ids::{ClusterId, DirectoryId, TopicId};
 use highwater_protocol::messages::JoinClusterRequest;
 use highwater_protocol::metadata_record::MetadataRecord;
@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::invariants::Oracle;
 use crate::message::{CLIENTS, Envelope, Key, Message};
 use crate::network::Network;
-use crate::node::{Node, node_id};
+use crate::node::{Node, Operation, node_id};
 use crate::plan::Plan;
 use crate::quorum::Quorum;
 use crate::schedule::{Event, Schedule, Timer};
@@ -99,7 +99,9 @@ impl Cluster {
         if !self.settle("no broker stays fenced", Self::all_active) {
             return;
         }
-        self.create_topics();
+        if !self.settle("topics are created", Self::has_topics) {
+            return;
+        }
         if !self.settle("every partition is led", Self::all_led) {
             return;
         }
@@ -349,26 +351,17 @@ impl Cluster {
         }
     }
 
-    fn create_topics(&mut self) {
-        let topics = self.plan.topics.clone();
-        for (number, topic) in topics.iter().enumerate() {
-            let id = TopicId::from_bytes([number as u8 + 1; 16]);
-            self.durability.insert(id, topic.durability);
-            let name = topic_name(number);
-            let command = CreateTopic {
-                id,
-                name: &name,
-                partitions: topic.partitions,
-                replicas: topic.replicas,
-                isr_min: topic.isr_min,
-                configs: Vec::new(),
-            };
-            let image = Arc::clone(self.quorum.image());
-            match decide::create_topic(&image, &command) {
-                Ok(decision) => self.commit(&decision.records),
-                Err(error) => self.oracle.broken("setup", error.to_string()),
+    /// Asks for the topics that are not there yet.
+    fn has_topics(&mut self) -> bool {
+        let image = Arc::clone(self.quorum.image());
+        for number in 0..self.plan.topics.len() {
+            let id = topic_id(number);
+            self.durability.insert(id, self.plan.topics[number].durability);
+            if image.topic_by_id(id).is_none() {
+                self.operate(Operation::Create { number });
             }
         }
+        image.topics().len() == self.plan.topics.len()
     }
 
     /// Makes an entry of the metadata log at once.
@@ -431,6 +424,10 @@ impl Cluster {
 /// The directory of a broker.
 pub(crate) fn directory(node: usize) -> DirectoryId {
     DirectoryId::from_bytes((node as u128 + 1).to_be_bytes())
+}
+
+pub(crate) fn topic_id(number: usize) -> TopicId {
+    TopicId::from_bytes([number as u8 + 1; 16])
 }
 
 pub(crate) fn topic_name(number: usize) -> String {

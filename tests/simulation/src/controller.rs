@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use highwater_coordination::broker_registry::BrokerRegistry;
 use highwater_coordination::cluster_image::{BrokerImage, ClusterImage, TopicImage};
-use highwater_coordination::controller::{self as decide, Decision, Elect, HeartbeatOutcome};
+use highwater_coordination::controller::{
+    self as decide, CreateTopic, Decision, Elect, HeartbeatOutcome,
+};
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::BrokerEpoch;
 use highwater_protocol::messages::{
@@ -16,7 +18,7 @@ use highwater_protocol::messages::{
 use highwater_protocol::metadata_record::MetadataRecord;
 use highwater_storage::Durability;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, topic_id, topic_name};
 use crate::message::{Envelope, Message};
 use crate::node::{ControllerTerm, Hosted, Operation, Reply, Turn, incarnation, node_id};
 use crate::quorum::Leadership;
@@ -313,6 +315,18 @@ impl Cluster {
 
     fn decide_operation(&mut self, image: &ClusterImage, operation: &Operation) -> Vec<MetadataRecord> {
         match operation {
+            Operation::Create { number } => {
+                let topic = &self.plan.topics[*number];
+                let command = CreateTopic {
+                    id: topic_id(*number),
+                    name: &topic_name(*number),
+                    partitions: topic.partitions,
+                    replicas: topic.replicas,
+                    isr_min: topic.isr_min,
+                    configs: Vec::new(),
+                };
+                decide::create_topic(image, &command).map_or(Vec::new(), |decision| decision.records)
+            }
             Operation::Move { key, target } => {
                 let decision = match target {
                     Some(target) => decide::set_replicas(image, key.0, key.1, target),

@@ -73,6 +73,8 @@ pub(crate) struct Truth {
     appended: BTreeMap<(u32, u64), (Fact, Option<(u32, u64)>)>,
     /// What followers told of themselves in an epoch: registration, written end.
     told: BTreeMap<(usize, u32), BTreeMap<BrokerEpoch, u64>>,
+    /// What leaders proposed, by leader epoch and partition epoch.
+    proposals: BTreeMap<(u32, u32), Vec<IsrProposal>>,
     /// Acknowledged with `acks=all`: producer and sequence number, offset.
     acknowledged: BTreeMap<(ProducerId, u32), Option<Offset>>,
     /// Some leader deleted old records.
@@ -215,9 +217,4 @@ fn facts_in(records: &[u8]) -> Result<Vec<Fact>, String> {
         facts.push(Fact::of(&header, bytes));
     }
     Ok(facts)
-}
-
-/// The members of a proposal, for whoever looks at it.
-fn members(proposal: &IsrProposal) -> Vec<u32> {
-    proposal.isr.iter().map(|member| member.node_id.get()).collect()
 }

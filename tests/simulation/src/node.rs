@@ -120,6 +120,9 @@ pub(crate) enum Reply {
 /// What an operator asks for.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
+    Create {
+        number: usize,
+    },
     Move {
         key: Key,
         target: Option<Vec<NodeId>>,

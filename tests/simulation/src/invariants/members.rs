@@ -6,8 +6,8 @@
 //!   whom the controller believes complete: |isr(l)| >= min => maximal(l) ⊇ isr ∪ elr.
 //! - R10: what `partition_change::check_image` says, after every entry of the metadata log; and somebody is
 //!   always remembered: isr = elr = ∅ => last_known_elr ≠ ∅.
-//! - R11: a replica enters an ISR only under a registration under which it has told, in this leader epoch,
-//!   an end past the start of the epoch.
+//! - R11: a replica enters an ISR only under the registration under which its leader proposed it, and under
+//!   which it has told, in this leader epoch, an end past the start of the epoch.
 //! - R12: after a loss of power a replica of a `replicated` topic is neither in sync nor eligible when its
 //!   next life is registered.
 
@@ -20,7 +20,7 @@ use highwater_protocol::ids::{BrokerEpoch, NodeId};
 use highwater_protocol::messages::IsrProposal;
 use highwater_storage::Durability;
 
-use super::{Oracle, members};
+use super::Oracle;
 use crate::message::Key;
 use crate::node::number_of;
 
@@ -38,9 +38,10 @@ impl Oracle {
 
     /// A leader proposes.
     pub(crate) fn on_proposed(&mut self, key: Key, proposal: &IsrProposal) {
-        let distinct: BTreeSet<u32> = members(proposal).into_iter().collect();
-        if distinct.len() != proposal.isr.len() {
-            self.broken("R11", format!("{key:?}: a proposal names a replica twice: {proposal:?}"));
+        let basis = (proposal.leader_epoch.get(), proposal.partition_epoch);
+        let proposals = self.truth(key).proposals.entry(basis).or_default();
+        if !proposals.contains(proposal) {
+            proposals.push(proposal.clone());
         }
     }
 
@@ -85,7 +86,17 @@ impl Oracle {
             let proved = told
                 .zip(registration)
                 .and_then(|(told, registration)| told.get(&registration).copied());
-            if proved.is_none_or(|end| end < start) {
+            let basis = (epoch, was.partition_epoch);
+            let proposals = truth.proposals.get(&basis).into_iter().flatten();
+            let is_proposed = proposals.flat_map(|proposal| &proposal.isr).any(|member| {
+                member.node_id == *node && Some(member.broker_epoch) == registration
+            });
+            if !is_proposed {
+                self.broken(
+                    "R11",
+                    format!("{node} joins in epoch {epoch} as {registration:?}, under which nobody proposed it"),
+                );
+            } else if proved.is_none_or(|end| end < start) {
                 self.broken(
                     "R11",
                     format!("{node} joins in epoch {epoch} that begins at {start}, with {proved:?} told under {registration:?}"),
