@@ -122,7 +122,10 @@ fn a_controller_that_stood_still_blames_nobody_for_it() {
 fn who_is_being_fenced_is_not_answered_before_that_is_done() {
     let image = image(&[1, 2]);
     let mut registry = active(&image, 1_000);
-    assert_eq!(registry.expired(&image, 1_000 + SESSION, SESSION), [node(1), node(2)]);
+    assert_eq!(
+        registry.expired(&image, 1_000 + SESSION, SESSION),
+        [node(1), node(2)]
+    );
     registry.fencing(node(2));
     // It is heard of while the decision is made durable: too late, and not forgotten by that.
     registry.touch(&beat(2), 1_001 + SESSION);

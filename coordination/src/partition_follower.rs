@@ -181,7 +181,12 @@ impl PartitionFollower {
         now: LogPosition,
         epoch_end: impl FnOnce(LeaderEpoch) -> Option<EpochEnd>,
     ) -> FollowerStep {
-        if *asked != self.ask(LogPosition { log_start: asked.position.log_start, ..now }) {
+        if *asked
+            != self.ask(LogPosition {
+                log_start: asked.position.log_start,
+                ..now
+            })
+        {
             return FollowerStep::Drop;
         }
         if mutant::is_on(Mutant::WatermarkBeforeDivergence) {

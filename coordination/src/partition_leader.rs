@@ -468,8 +468,7 @@ impl PartitionLeader {
     /// It waits for everybody who is in sync or may be, and for those that are about to join: they
     /// would be outrun for ever otherwise. Of whom nothing was heard in this epoch, nothing is known.
     fn advance(&mut self) {
-        let too_few =
-            self.isr.len() < self.isr_min && !mutant::is_on(Mutant::CommitsBelowMinimum);
+        let too_few = self.isr.len() < self.isr_min && !mutant::is_on(Mutant::CommitsBelowMinimum);
         if too_few || !self.isr.contains(&self.node) {
             return;
         }

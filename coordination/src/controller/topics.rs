@@ -6,8 +6,8 @@ use highwater_protocol::messages::{ConfigChange, ConfigEntry};
 use highwater_protocol::metadata_record::MetadataRecord;
 
 use crate::cluster_image::{ClusterImage, PartitionImage};
-use crate::node_loads::NodeLoads;
 use crate::mutant::{self, Mutant};
+use crate::node_loads::NodeLoads;
 use crate::partition_change::{PartitionChange, Standings};
 use crate::placement::{candidates, place};
 

@@ -42,7 +42,10 @@ impl Cluster {
             Ok(engine) => engine,
             Err(error) => {
                 // The process ends, and is started again.
-                self.trace.note(self.now, format_args!("{node} cannot open its directory: {error}"));
+                self.trace.note(
+                    self.now,
+                    format_args!("{node} cannot open its directory: {error}"),
+                );
                 self.nodes[node].disk.restart();
                 self.come_back(node);
                 return;
@@ -52,7 +55,10 @@ impl Cluster {
         let found = engine.open_logs(&options_for, &|_| {});
         let mut process = Process::new(life, Arc::clone(&engine), index, image);
         let opened: Vec<_> = found.into_iter().filter_map(opened).collect();
-        self.trace.note(self.now, format_args!("{node} starts life {life} with metadata {index}"));
+        self.trace.note(
+            self.now,
+            format_args!("{node} starts life {life} with metadata {index}"),
+        );
         for one in &opened {
             let key = (one.meta.topic_id, one.meta.partition);
             self.oracle.on_opened(node, key, one.log.as_deref());
@@ -98,7 +104,12 @@ impl Cluster {
             return;
         };
         let request = request.clone();
-        let call = self.ask(node, controller, Message::Register(request), 3 * REGISTER_PAUSE_MS);
+        let call = self.ask(
+            node,
+            controller,
+            Message::Register(request),
+            3 * REGISTER_PAUSE_MS,
+        );
         if let Some(process) = &mut self.nodes[node].process
             && let Some((waits_for, _)) = &mut process.registering
         {
@@ -115,7 +126,10 @@ impl Cluster {
             return;
         };
         if process.registered_at.is_some()
-            || process.registering.as_ref().is_none_or(|(call, _)| *call != envelope.call)
+            || process
+                .registering
+                .as_ref()
+                .is_none_or(|(call, _)| *call != envelope.call)
         {
             return;
         }
@@ -156,10 +170,17 @@ impl Cluster {
 
     /// The metadata log brings something new, or nothing.
     pub(crate) fn learn(&mut self, node: usize) {
-        let slowest = if self.is_faulty { self.plan.faults.metadata_ms } else { 10 };
+        let slowest = if self.is_faulty {
+            self.plan.faults.metadata_ms
+        } else {
+            10
+        };
         let again = 1 + self.dice.below(slowest);
         self.plan_timer(node, again, Timer::Metadata);
-        let leader = self.quorum.leader.map_or(self.quorum.last_leader, |leader| leader.node);
+        let leader = self
+            .quorum
+            .leader
+            .map_or(self.quorum.last_leader, |leader| leader.node);
         if !self.network.is_open(leader, node) || !self.is_running(leader) {
             return;
         }
@@ -169,7 +190,11 @@ impl Cluster {
         };
         if newest > process.index {
             let steps = newest - process.index;
-            let step = if self.dice.one_in(3) { 1 + self.dice.below(steps as u64) as usize } else { steps };
+            let step = if self.dice.one_in(3) {
+                1 + self.dice.below(steps as u64) as usize
+            } else {
+                steps
+            };
             self.apply_up_to(node, process_index(&self.nodes[node]) + step);
         }
         self.rebuild_all(node);
@@ -181,14 +206,18 @@ impl Cluster {
             return;
         };
         if index < process.index {
-            self.oracle.broken("R16", format!("broker {node} goes back to metadata {index}"));
+            self.oracle.broken(
+                "R16",
+                format!("broker {node} goes back to metadata {index}"),
+            );
             return;
         }
         let before = std::mem::replace(&mut process.image, Arc::clone(&after));
         process.index = index;
         let is_serving = process.broker_epoch.is_some();
         self.nodes[node].index = index;
-        self.trace.note(self.now, format_args!("{node} applies metadata {index}"));
+        self.trace
+            .note(self.now, format_args!("{node} applies metadata {index}"));
         if is_serving {
             self.reconcile(node, &before, &after);
         } else {
@@ -238,7 +267,10 @@ impl Cluster {
         let Some(process) = &mut self.nodes[node].process else {
             return;
         };
-        let Some((_, sent_ms)) = process.heartbeat.take_if(|(call, _)| *call == envelope.call) else {
+        let Some((_, sent_ms)) = process
+            .heartbeat
+            .take_if(|(call, _)| *call == envelope.call)
+        else {
             return;
         };
         match answer {
@@ -264,7 +296,10 @@ impl Cluster {
             return;
         };
         let index = process.index as u64;
-        let Some(renewal) = process.renewal.take_if(|one| one.answer.metadata_index <= index) else {
+        let Some(renewal) = process
+            .renewal
+            .take_if(|one| one.answer.metadata_index <= index)
+        else {
             return;
         };
         if now_ms.saturating_sub(renewal.sent_ms) > session_ms {
@@ -299,7 +334,8 @@ impl Cluster {
     /// The machine goes off; what was not synced is there in part.
     pub(crate) fn lose_power(&mut self, node: usize) {
         if self.nodes[node].process.take().is_some() {
-            self.trace.note(self.now, format_args!("{node} loses power"));
+            self.trace
+                .note(self.now, format_args!("{node} loses power"));
             self.nodes[node].disk.crash(&mut self.dice);
             let life = self.nodes[node].life;
             self.oracle.on_power_loss(node, life);
@@ -319,7 +355,8 @@ impl Cluster {
             && process.wish == Wish::Serve
         {
             process.wish = Wish::Stop;
-            self.trace.note(self.now, format_args!("{node} wants to stop"));
+            self.trace
+                .note(self.now, format_args!("{node} wants to stop"));
             self.plan_timer(node, STOP_MS, Timer::StopAnyway);
         }
     }
@@ -338,7 +375,8 @@ impl Cluster {
         checkpoint_high_watermarks(process);
         process.lease_until_ms = 0;
         let closed = process.engine.close();
-        self.trace.note(self.now, format_args!("{node} stops: {:?}", closed.is_ok()));
+        self.trace
+            .note(self.now, format_args!("{node} stops: {:?}", closed.is_ok()));
         self.nodes[node].process = None;
         self.nodes[node].disk.restart();
         self.come_back(node);
@@ -368,7 +406,9 @@ fn process_index(node: &Node) -> usize {
 fn checkpoint_high_watermarks(process: &mut Process) {
     for hosted in process.replicas.values() {
         if let Hosted::Online(replica) = hosted {
-            replica.log.checkpoint_high_watermark(replica.high_watermark);
+            replica
+                .log
+                .checkpoint_high_watermark(replica.high_watermark);
         }
     }
 }

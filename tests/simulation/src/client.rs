@@ -59,7 +59,10 @@ pub(crate) enum Client {
 impl Cluster {
     pub(crate) fn begin_clients(&mut self) {
         let image = std::sync::Arc::clone(self.quorum.image());
-        let keys: Vec<Key> = partitions(&image).into_iter().map(|(key, ..)| key).collect();
+        let keys: Vec<Key> = partitions(&image)
+            .into_iter()
+            .map(|(key, ..)| key)
+            .collect();
         for number in 0..self.plan.producers {
             let lanes = keys.iter().map(|key| Lane {
                 key: *key,
@@ -69,7 +72,11 @@ impl Cluster {
             });
             let id = ProducerId::new(number as u64 + 1);
             // The first waits for everybody; some others only for the leader.
-            let acks = if number > 0 && self.dice.one_in(4) { Acks::Leader } else { Acks::All };
+            let acks = if number > 0 && self.dice.one_in(4) {
+                Acks::Leader
+            } else {
+                Acks::All
+            };
             self.clients.push(Client::Producer {
                 id,
                 lanes: lanes.collect(),
@@ -85,7 +92,8 @@ impl Cluster {
             });
         }
         for number in 0..self.clients.len() {
-            self.schedule.at(self.now + 1 + number as u64, Event::Client(number));
+            self.schedule
+                .at(self.now + 1 + number as u64, Event::Client(number));
         }
     }
 
@@ -153,18 +161,31 @@ impl Cluster {
         for (sequence, batch) in to_send {
             let call = self.next_call();
             if let Client::Producer { lanes, .. } = &mut self.clients[number]
-                && let Some(one) = lanes[lane].unacked.iter_mut().find(|one| one.sequence == sequence)
+                && let Some(one) = lanes[lane]
+                    .unacked
+                    .iter_mut()
+                    .find(|one| one.sequence == sequence)
             {
                 one.call = Some((call, now));
             }
-            self.ask_again(CLIENTS + number, leader, call, Message::Produce { key, acks, batch });
+            self.ask_again(
+                CLIENTS + number,
+                leader,
+                call,
+                Message::Produce { key, acks, batch },
+            );
         }
     }
 
     fn read(&mut self, number: usize) {
         let begins_anew = self.dice.one_in(10);
         let now = self.now;
-        let Client::Reader { key, position, call } = &mut self.clients[number] else {
+        let Client::Reader {
+            key,
+            position,
+            call,
+        } = &mut self.clients[number]
+        else {
             return;
         };
         if call.is_some_and(|(_, since)| now - since <= PATIENCE_MS) {
@@ -178,10 +199,18 @@ impl Cluster {
             return;
         };
         let call = self.next_call();
-        if let Client::Reader { call: waits_for, .. } = &mut self.clients[number] {
+        if let Client::Reader {
+            call: waits_for, ..
+        } = &mut self.clients[number]
+        {
             *waits_for = Some((call, now));
         }
-        self.ask_again(CLIENTS + number, leader, call, Message::Read { key, offset });
+        self.ask_again(
+            CLIENTS + number,
+            leader,
+            call,
+            Message::Read { key, offset },
+        );
     }
 
     pub(crate) fn client_hears(&mut self, envelope: Envelope) {
@@ -189,9 +218,10 @@ impl Cluster {
         match (&mut self.clients[number], envelope.body) {
             (Client::Producer { id, lanes, acks }, Message::Produced(answer)) => {
                 for lane in lanes {
-                    let found = lane.unacked.iter().position(|one| {
-                        one.call.is_some_and(|(call, _)| call == envelope.call)
-                    });
+                    let found = lane
+                        .unacked
+                        .iter()
+                        .position(|one| one.call.is_some_and(|(call, _)| call == envelope.call));
                     let Some(at) = found else { continue };
                     match answer {
                         Ok(offset) => {
@@ -200,7 +230,8 @@ impl Cluster {
                             if let Some(done) = done
                                 && *acks == Acks::All
                             {
-                                self.oracle.on_acknowledged(lane.key, *id, done.sequence, offset);
+                                self.oracle
+                                    .on_acknowledged(lane.key, *id, done.sequence, offset);
                             }
                         }
                         // It goes again, and what is behind it.
@@ -270,7 +301,11 @@ impl Cluster {
                     end_offset: appended.end_offset(),
                     acks,
                 };
-                if let Some(replica) = self.nodes[node].process.as_mut().and_then(|one| one.online(key)) {
+                if let Some(replica) = self.nodes[node]
+                    .process
+                    .as_mut()
+                    .and_then(|one| one.online(key))
+                {
                     replica.waiting.push(waiting);
                 }
                 self.use_disk(node);
@@ -281,7 +316,11 @@ impl Cluster {
     /// Answers whoever waited here for what has happened.
     pub(crate) fn acknowledge(&mut self, node: usize, key: Key) {
         let has_lease = self.has_lease(node);
-        let Some(replica) = self.nodes[node].process.as_mut().and_then(|one| one.online(key)) else {
+        let Some(replica) = self.nodes[node]
+            .process
+            .as_mut()
+            .and_then(|one| one.online(key))
+        else {
             return;
         };
         let mut answers = Vec::new();
@@ -304,7 +343,13 @@ impl Cluster {
             if answer.is_ok() && waiting.acks == Acks::All {
                 self.oracle.on_ack(key, &waiting, high_watermark);
             }
-            self.answer(node, waiting.client, 0, waiting.call, Message::Produced(answer));
+            self.answer(
+                node,
+                waiting.client,
+                0,
+                waiting.call,
+                Message::Produced(answer),
+            );
         }
     }
 
@@ -335,11 +380,21 @@ impl Cluster {
             _ => Err(ErrorCode::NotLeader),
         };
         // After the read and before the answer.
-        let answer = if self.has_lease(node) { answer } else { Err(ErrorCode::NotLeader) };
+        let answer = if self.has_lease(node) {
+            answer
+        } else {
+            Err(ErrorCode::NotLeader)
+        };
         if let Ok((records, _)) = &answer {
             self.oracle.on_shown(key, records);
         }
-        self.answer(node, envelope.from, 0, envelope.call, Message::Records(answer));
+        self.answer(
+            node,
+            envelope.from,
+            0,
+            envelope.call,
+            Message::Records(answer),
+        );
     }
 
     /// Whether producers know of all their batches that they are safe.
@@ -348,7 +403,9 @@ impl Cluster {
             // What only its leader had may be lost, and what follows it is refused then.
             Client::Producer { lanes, acks, .. } => {
                 *acks != Acks::All
-                    || lanes.iter().all(|lane| lane.unacked.is_empty() || self.oracle.is_unclean(lane.key))
+                    || lanes
+                        .iter()
+                        .all(|lane| lane.unacked.is_empty() || self.oracle.is_unclean(lane.key))
             }
             Client::Reader { .. } => true,
         })

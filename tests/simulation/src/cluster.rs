@@ -254,7 +254,11 @@ impl Cluster {
             delay_ms: 3,
             ..crate::plan::Faults::default()
         };
-        let faults = if self.is_faulty { self.plan.faults } else { calm };
+        let faults = if self.is_faulty {
+            self.plan.faults
+        } else {
+            calm
+        };
         for envelope in std::mem::take(&mut self.outbox) {
             for delay in self.network.delays(&envelope, &faults, &mut self.dice) {
                 let event = Event::Deliver(envelope.clone());
@@ -270,15 +274,19 @@ impl Cluster {
         }
         let node = envelope.to;
         let is_there = self.nodes[node].is_up()
-            && envelope
-                .to_life
-                .is_none_or(|life| self.is_life(node, life));
+            && envelope.to_life.is_none_or(|life| self.is_life(node, life));
         if !is_there {
             return;
         }
         self.trace.note(
             self.now,
-            format_args!("{} <- {} {} #{}", node, envelope.from, envelope.body.name(), envelope.call),
+            format_args!(
+                "{} <- {} {} #{}",
+                node,
+                envelope.from,
+                envelope.body.name(),
+                envelope.call
+            ),
         );
         match &envelope.body {
             Message::Fetch { .. } => self.on_fetch(envelope, true),
@@ -314,7 +322,10 @@ impl Cluster {
 
     /// A machine whose disk has stopped is off, and what it did since has not happened.
     fn end_of_power(&mut self, node: usize) {
-        let ends_at = self.nodes[node].process.as_ref().and_then(|one| one.power_ends_at);
+        let ends_at = self.nodes[node]
+            .process
+            .as_ref()
+            .and_then(|one| one.power_ends_at);
         if ends_at.is_some_and(|at| self.nodes[node].disk.operations() >= at) {
             self.outbox.retain(|envelope| envelope.from != node);
             self.touched.retain(|(touched, _)| *touched != node);
@@ -356,7 +367,8 @@ impl Cluster {
         let image = Arc::clone(self.quorum.image());
         for number in 0..self.plan.topics.len() {
             let id = topic_id(number);
-            self.durability.insert(id, self.plan.topics[number].durability);
+            self.durability
+                .insert(id, self.plan.topics[number].durability);
             if image.topic_by_id(id).is_none() {
                 self.operate(Operation::Create { number });
             }
@@ -392,15 +404,17 @@ impl Cluster {
 
     fn all_led(&mut self) -> bool {
         let image = Arc::clone(self.quorum.image());
-        partitions(&image).into_iter().all(|(key, topic, partition)| {
-            let leader = topic.partitions[partition].leader;
-            leader.is_some_and(|leader| {
-                let process = self.nodes[crate::node::number_of(leader)].process.as_mut();
-                process
-                    .and_then(|process| process.online(key))
-                    .is_some_and(|replica| replica.leader().is_some())
+        partitions(&image)
+            .into_iter()
+            .all(|(key, topic, partition)| {
+                let leader = topic.partitions[partition].leader;
+                leader.is_some_and(|leader| {
+                    let process = self.nodes[crate::node::number_of(leader)].process.as_mut();
+                    process
+                        .and_then(|process| process.online(key))
+                        .is_some_and(|replica| replica.leader().is_some())
+                })
             })
-        })
     }
 
     /// The settings of a topic's logs.
@@ -418,7 +432,6 @@ impl Cluster {
         let partition = image.topic_by_id(key.0)?.partition(key.1)?;
         partition.leader.map(crate::node::number_of)
     }
-
 }
 
 /// The directory of a broker.
@@ -440,7 +453,10 @@ pub(crate) fn partitions(image: &ClusterImage) -> Vec<(Key, &TopicImage, usize)>
     topics
         .flat_map(|topic| {
             (0..topic.partitions.len()).map(move |index| {
-                let key = (topic.id, highwater_protocol::ids::PartitionId::new(index as u32));
+                let key = (
+                    topic.id,
+                    highwater_protocol::ids::PartitionId::new(index as u32),
+                );
                 (key, &**topic, index)
             })
         })

@@ -58,7 +58,9 @@ impl Cluster {
             }
             self.depose();
         }
-        let able: Vec<_> = (0..self.nodes.len()).filter(|node| self.can_lead(*node)).collect();
+        let able: Vec<_> = (0..self.nodes.len())
+            .filter(|node| self.can_lead(*node))
+            .collect();
         if able.is_empty() {
             return;
         }
@@ -98,7 +100,10 @@ impl Cluster {
         };
         // The blank entry of the term.
         self.commit(&[]);
-        self.trace.note(self.now, format_args!("{node} is the controller of term {}", leadership.term));
+        self.trace.note(
+            self.now,
+            format_args!("{node} is the controller of term {}", leadership.term),
+        );
         self.quorum.leader = Some(leadership);
         let now_ms = self.local_ms(node);
         let image = Arc::clone(self.quorum.image());
@@ -124,7 +129,11 @@ impl Cluster {
 
     /// Whom a broker takes for the controller.
     pub(crate) fn believed_controller(&mut self, node: usize) -> usize {
-        if self.nodes[node].process.as_ref().is_some_and(|one| one.controller.is_some()) {
+        if self.nodes[node]
+            .process
+            .as_ref()
+            .is_some_and(|one| one.controller.is_some())
+        {
             return node;
         }
         match self.quorum.leader {
@@ -234,7 +243,8 @@ impl Cluster {
                     } else {
                         let number = self.quorum.propose(leadership, records);
                         let delay = 1 + self.dice.below(2 + 2 * self.plan.faults.delay_ms);
-                        self.schedule.at(self.now + delay, Event::Committed { number });
+                        self.schedule
+                            .at(self.now + delay, Event::Committed { number });
                         number
                     };
                     if let Some(term) = self.controller(node) {
@@ -253,7 +263,10 @@ impl Cluster {
         index: usize,
         turn: &Turn,
     ) -> Result<(Vec<MetadataRecord>, Reply), ErrorCode> {
-        fn split<R>(decision: Decision<R>, reply: impl FnOnce(R) -> Reply) -> (Vec<MetadataRecord>, Reply) {
+        fn split<R>(
+            decision: Decision<R>,
+            reply: impl FnOnce(R) -> Reply,
+        ) -> (Vec<MetadataRecord>, Reply) {
             (decision.records, reply(decision.reply))
         }
         let now_ms = self.local_ms(node);
@@ -313,7 +326,11 @@ impl Cluster {
         }
     }
 
-    fn decide_operation(&mut self, image: &ClusterImage, operation: &Operation) -> Vec<MetadataRecord> {
+    fn decide_operation(
+        &mut self,
+        image: &ClusterImage,
+        operation: &Operation,
+    ) -> Vec<MetadataRecord> {
         match operation {
             Operation::Create { number } => {
                 let topic = &self.plan.topics[*number];
@@ -325,7 +342,8 @@ impl Cluster {
                     isr_min: topic.isr_min,
                     configs: Vec::new(),
                 };
-                decide::create_topic(image, &command).map_or(Vec::new(), |decision| decision.records)
+                decide::create_topic(image, &command)
+                    .map_or(Vec::new(), |decision| decision.records)
             }
             Operation::Move { key, target } => {
                 let decision = match target {
@@ -354,7 +372,11 @@ impl Cluster {
     }
 
     /// What an operator does when nobody is complete: the longest log wins.
-    fn elect_unclean(&mut self, image: &ClusterImage, key: crate::message::Key) -> Vec<MetadataRecord> {
+    fn elect_unclean(
+        &mut self,
+        image: &ClusterImage,
+        key: crate::message::Key,
+    ) -> Vec<MetadataRecord> {
         let Some(topic) = image.topic_by_id(key.0) else {
             return Vec::new();
         };
@@ -383,10 +405,13 @@ impl Cluster {
                 end: replica.log.end(),
                 high_watermark: replica.high_watermark,
             };
-            answers.insert(broker, ReplicaLogsResponse {
-                broker_epoch,
-                logs: vec![log],
-            });
+            answers.insert(
+                broker,
+                ReplicaLogsResponse {
+                    broker_epoch,
+                    logs: vec![log],
+                },
+            );
         }
         let winners = decide::choose_winners(image, &answers);
         let decision = decide::elect_leaders(image, Elect::Unclean(&winners), Some(&asked));
@@ -419,17 +444,39 @@ impl Cluster {
         let now_ms = self.local_ms(node);
         let session_ms = self.plan.session_ms;
         match (turn, reply) {
-            (Turn::Register { from, life, call, request }, Reply::Registered(mut response)) => {
+            (
+                Turn::Register {
+                    from,
+                    life,
+                    call,
+                    request,
+                },
+                Reply::Registered(mut response),
+            ) => {
                 if let Some(term) = self.controller(node) {
                     term.registry.registered(request.node_id, now_ms);
                 }
                 response.metadata_index = response.metadata_index.max(index as u64);
                 self.answer(node, from, life, call, Message::Registered(Ok(response)));
             }
-            (Turn::Heartbeat { from, life, call, request, heard_ms }, Reply::Heard(outcome)) => {
+            (
+                Turn::Heartbeat {
+                    from,
+                    life,
+                    call,
+                    request,
+                    heard_ms,
+                },
+                Reply::Heard(outcome),
+            ) => {
                 self.finish_heartbeat(node, (from, life, call), &request, heard_ms, outcome, index);
             }
-            (Turn::Alter { from, life, call, .. }, Reply::Altered(response)) => {
+            (
+                Turn::Alter {
+                    from, life, call, ..
+                },
+                Reply::Altered(response),
+            ) => {
                 self.answer(node, from, life, call, Message::Altered(Ok(response)));
             }
             (Turn::Fence(broker), Reply::Fenced(true)) => {
@@ -460,8 +507,8 @@ impl Cluster {
         if !outcome.fenced {
             registry.unfenced(request.node_id, heard_ms);
         }
-        let may_shut_down = outcome.may_shut_down
-            && registry.have_applied(&image, request.node_id, index as u64);
+        let may_shut_down =
+            outcome.may_shut_down && registry.have_applied(&image, request.node_id, index as u64);
         if may_shut_down {
             registry.ended(request.node_id);
         }
@@ -476,13 +523,15 @@ impl Cluster {
 
     fn refuse(&mut self, node: usize, turn: Turn, code: ErrorCode) {
         let (from, life, call, body) = match turn {
-            Turn::Register { from, life, call, .. } => {
-                (from, life, call, Message::Registered(Err(code)))
-            }
-            Turn::Heartbeat { from, life, call, .. } => {
-                (from, life, call, Message::Heard(Err(code)))
-            }
-            Turn::Alter { from, life, call, .. } => (from, life, call, Message::Altered(Err(code))),
+            Turn::Register {
+                from, life, call, ..
+            } => (from, life, call, Message::Registered(Err(code))),
+            Turn::Heartbeat {
+                from, life, call, ..
+            } => (from, life, call, Message::Heard(Err(code))),
+            Turn::Alter {
+                from, life, call, ..
+            } => (from, life, call, Message::Altered(Err(code))),
             Turn::Fence(_) | Turn::Operator(_) => return,
         };
         self.answer(node, from, life, call, body);
@@ -500,9 +549,7 @@ impl Cluster {
         };
         if term.ended_at.is_some() {
             // It hears of the new term as soon as it hears of anybody.
-            if is_in_touch
-                || now_ms.saturating_sub(term.idle_since_ms) > 2 * ELECTION_MS
-            {
+            if is_in_touch || now_ms.saturating_sub(term.idle_since_ms) > 2 * ELECTION_MS {
                 if let Some(process) = &mut self.nodes[node].process {
                     process.controller = None;
                 }
@@ -515,7 +562,10 @@ impl Cluster {
             }
             let expired = term.registry.expired(&image, now_ms, session_ms);
             for broker in expired {
-                let is_queued = term.turns.iter().any(|turn| matches!(turn, Turn::Fence(one) if *one == broker));
+                let is_queued = term
+                    .turns
+                    .iter()
+                    .any(|turn| matches!(turn, Turn::Fence(one) if *one == broker));
                 if !is_queued {
                     term.turns.push_back(Turn::Fence(broker));
                 }
@@ -535,8 +585,8 @@ fn decide_heartbeat(
 ) -> Result<Decision<HeartbeatOutcome>, ErrorCode> {
     let broker = request.node_id;
     let is_fenced = image.broker(broker).is_some_and(|broker| broker.fenced);
-    let is_behind = is_fenced
-        && !registry.has_applied_fence(broker, request.metadata_index, index as u64);
+    let is_behind =
+        is_fenced && !registry.has_applied_fence(broker, request.metadata_index, index as u64);
     let mut request = request.clone();
     request.wants_fence |= is_behind;
     decide::heartbeat(image, &request).map_err(|error| error.code())

@@ -72,11 +72,13 @@ impl Cluster {
             Fault::Pause => {
                 let length = 10 + self.dice.below(3 * self.plan.session_ms);
                 self.nodes[node].paused_until = self.now + length;
-                self.trace.note(self.now, format_args!("{node} stands still for {length}"));
+                self.trace
+                    .note(self.now, format_args!("{node} stands still for {length}"));
             }
             Fault::Cut => self.strike_links(node),
             Fault::Controller => {
-                self.trace.note(self.now, format_args!("the controller is deposed"));
+                self.trace
+                    .note(self.now, format_args!("the controller is deposed"));
                 self.depose();
             }
             Fault::Move => self.strike_move(node),
@@ -97,7 +99,8 @@ impl Cluster {
             Fault::SyncFailure => {
                 let after = self.dice.below(4);
                 if self.nodes[node].is_up() {
-                    self.trace.note(self.now, format_args!("a sync of {node} fails soon"));
+                    self.trace
+                        .note(self.now, format_args!("a sync of {node} fails soon"));
                     self.nodes[node].disk.fail_sync_after(after);
                 }
             }
@@ -153,7 +156,8 @@ impl Cluster {
             }
         }
         let length = 20 + self.dice.below(4 * self.plan.session_ms);
-        self.trace.note(self.now, format_args!("cut for {length}: {links:?}"));
+        self.trace
+            .note(self.now, format_args!("cut for {length}: {links:?}"));
         let number = self.network.cut(links);
         self.schedule.at(self.now + length, Event::Mend(number));
     }
@@ -181,7 +185,9 @@ impl Cluster {
             return;
         };
         let image = std::sync::Arc::clone(self.quorum.image());
-        let partition = image.topic_by_id(key.0).and_then(|topic| topic.partition(key.1));
+        let partition = image
+            .topic_by_id(key.0)
+            .and_then(|topic| topic.partition(key.1));
         let Some(partition) = partition else { return };
         let target = if partition.is_moving() && self.dice.one_in(2) {
             None
@@ -193,7 +199,10 @@ impl Cluster {
             nodes.truncate(partition.target().len());
             Some(nodes)
         };
-        self.trace.note(self.now, format_args!("move {} to {target:?}", crate::reconcile::Name(key)));
+        self.trace.note(
+            self.now,
+            format_args!("move {} to {target:?}", crate::reconcile::Name(key)),
+        );
         self.operate(Operation::Move { key, target });
     }
 
@@ -207,11 +216,17 @@ impl Cluster {
         for (key, hosted) in &mut process.replicas {
             if let Hosted::Online(replica) = hosted
                 && !replica.is_offline()
-                && replica.leader().is_some_and(|leader| leader.high_watermark_is_known())
+                && replica
+                    .leader()
+                    .is_some_and(|leader| leader.high_watermark_is_known())
             {
                 let (start, end) = (replica.log.log_start().get(), replica.high_watermark.get());
                 let to = start + (end - start.min(end)) * share / 100;
-                if replica.log.trim_prefix(highwater_protocol::ids::Offset::new(to)).is_ok() {
+                if replica
+                    .log
+                    .trim_prefix(highwater_protocol::ids::Offset::new(to))
+                    .is_ok()
+                {
                     trimmed.push(*key);
                 }
             }
@@ -262,9 +277,10 @@ impl Cluster {
             let partition = &topic.partitions[index];
             let candidates = partition.isr.iter().chain(&partition.elr);
             if partition.leader.is_none() && candidates.count() == 0 {
-                let waits_for = partition.replicas.iter().any(|node| {
-                    !self.nodes[number_of(*node)].is_up()
-                });
+                let waits_for = partition
+                    .replicas
+                    .iter()
+                    .any(|node| !self.nodes[number_of(*node)].is_up());
                 if !waits_for {
                     self.operate(Operation::Unclean { key });
                 }

@@ -55,6 +55,8 @@ pub(crate) struct Shadow {
     batches: Vec<Fact>,
     durable: u64,
     high_watermark: u64,
+    /// How many were in sync when it was last looked at, if it led.
+    in_sync: usize,
     /// What it had once and lost with the power, or when it was begun anew.
     lost: Vec<Fact>,
 }
@@ -114,12 +116,18 @@ impl Oracle {
 
     /// How many batches were committed.
     pub(crate) fn committed(&self) -> usize {
-        self.truths.values().map(|truth| truth.committed.len()).sum()
+        self.truths
+            .values()
+            .map(|truth| truth.committed.len())
+            .sum()
     }
 
     /// How many batches were acknowledged with `acks=all`.
     pub(crate) fn acknowledged(&self) -> usize {
-        self.truths.values().map(|truth| truth.acknowledged.len()).sum()
+        self.truths
+            .values()
+            .map(|truth| truth.acknowledged.len())
+            .sum()
     }
 
     pub(crate) fn is_unclean(&self, key: Key) -> bool {
@@ -171,7 +179,10 @@ impl Shadow {
     }
 
     fn starting_at(&self, base: u64) -> Option<&Fact> {
-        let at = self.batches.binary_search_by_key(&base, |fact| fact.base).ok()?;
+        let at = self
+            .batches
+            .binary_search_by_key(&base, |fact| fact.base)
+            .ok()?;
         self.batches.get(at)
     }
 }

@@ -35,7 +35,9 @@ fn main() -> ExitCode {
     #[cfg(feature = "mutants")]
     if let Some(name) = &arguments.mutant {
         use highwater_coordination::mutant::{Mutant, switch_on};
-        let found = Mutant::ALL.into_iter().find(|mutant| format!("{mutant:?}") == *name);
+        let found = Mutant::ALL
+            .into_iter()
+            .find(|mutant| format!("{mutant:?}") == *name);
         let Some(mutant) = found else {
             eprintln!("no such mutant: {name}; there are {:?}", Mutant::ALL);
             return ExitCode::FAILURE;
@@ -57,7 +59,11 @@ fn main() -> ExitCode {
         if arguments.seed.is_some() {
             println!(
                 "seed {seed}: {} batches committed, {} acknowledged, {} ms, {} lines, trace {:016x}",
-                outcome.committed, outcome.acknowledged, outcome.virtual_ms, outcome.trace_lines, outcome.trace_hash
+                outcome.committed,
+                outcome.acknowledged,
+                outcome.virtual_ms,
+                outcome.trace_lines,
+                outcome.trace_hash
             );
         }
         if outcome.violation.is_some() {
@@ -68,7 +74,10 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{runs} seeds, {failures} failures, {:.1} s", began.elapsed().as_secs_f64());
+    println!(
+        "{runs} seeds, {failures} failures, {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
     if failures == 0 {
         ExitCode::SUCCESS
     } else {

@@ -55,12 +55,7 @@ impl Network {
     }
 
     /// After how many ms each copy of a message arrives.
-    pub(crate) fn delays(
-        &self,
-        envelope: &Envelope,
-        faults: &Faults,
-        dice: &mut Dice,
-    ) -> Vec<u64> {
+    pub(crate) fn delays(&self, envelope: &Envelope, faults: &Faults, dice: &mut Dice) -> Vec<u64> {
         let mut delays = Vec::with_capacity(1);
         let chance = |dice: &mut Dice, rate: u64| rate > 0 && dice.below(1000) < rate;
         let copies = 1 + usize::from(chance(dice, faults.duplicates));

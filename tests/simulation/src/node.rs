@@ -216,12 +216,19 @@ impl Node {
 
     /// The registered life, if its process runs.
     pub(crate) fn broker_epoch(&self) -> Option<BrokerEpoch> {
-        self.process.as_ref().and_then(|process| process.broker_epoch)
+        self.process
+            .as_ref()
+            .and_then(|process| process.broker_epoch)
     }
 }
 
 impl Process {
-    pub(crate) fn new(life: u64, engine: Arc<Engine>, index: usize, image: Arc<ClusterImage>) -> Self {
+    pub(crate) fn new(
+        life: u64,
+        engine: Arc<Engine>,
+        index: usize,
+        image: Arc<ClusterImage>,
+    ) -> Self {
         Self {
             life,
             engine,

@@ -10,10 +10,10 @@ use highwater_protocol::ids::{NodeId, PartitionId};
 use highwater_storage::{Log, PartitionMeta, StorageError};
 
 use crate::cluster::Cluster;
-use crate::message::Key;
+use crate::message::{Key, Message};
 use crate::node::{Hosted, Opened, incarnation, node_id, number_of};
 use crate::replica::{Lead, Replica};
-use crate::schedule::Timer;
+use crate::schedule::{Event, Timer};
 
 impl Cluster {
     /// Takes in the logs that were found at the start.
@@ -99,7 +99,13 @@ impl Cluster {
             .is_some_and(|life| life.incarnation == incarnation(node, self.nodes[node].life))
     }
 
-    fn take_role(&mut self, node: usize, image: &ClusterImage, topic: &TopicImage, index: PartitionId) {
+    fn take_role(
+        &mut self,
+        node: usize,
+        image: &ClusterImage,
+        topic: &TopicImage,
+        index: PartitionId,
+    ) {
         let key = (topic.id, index);
         let is_of_this_life = self.is_of_this_life(node, image);
         let now = self.nodes[node].clock.moment(self.now);
@@ -249,7 +255,8 @@ impl Cluster {
         };
         let image = Arc::clone(&process.image);
         let offline = process.offline();
-        if (offline.is_empty() && process.unused.is_empty()) || !self.is_of_this_life(node, &image) {
+        if (offline.is_empty() && process.unused.is_empty()) || !self.is_of_this_life(node, &image)
+        {
             return;
         }
         let Some(process) = &mut self.nodes[node].process else {
@@ -262,7 +269,10 @@ impl Cluster {
                 process.unused.insert(key, since);
             }
         }
-        let due = process.unused.iter().filter(|(_, since)| now_ms - **since >= after);
+        let due = process
+            .unused
+            .iter()
+            .filter(|(_, since)| now_ms - **since >= after);
         let due: Vec<_> = due.map(|(key, _)| *key).collect();
         for key in due {
             self.rebuild(node, &image, key);
@@ -284,7 +294,10 @@ impl Cluster {
                 return;
             }
         }
-        self.trace.note(self.now, format_args!("{node} fills {} anew", Name(key)));
+        self.trace
+            .note(self.now, format_args!("{node} fills {} anew", Name(key)));
+        // That is what the time before a rebuild is for.
+        self.schedule.forget(|event| speaks_of(event, node, key));
         self.oracle.on_removed(node, key);
         let hosted = self.host_new(node, topic, key.1);
         self.insert(node, key, hosted);
@@ -292,8 +305,31 @@ impl Cluster {
     }
 }
 
+/// Whether an event is a message that says of a replica what it had before it was begun anew. Brokers
+/// take it that none is under way any more when they begin a replica anew, seconds after nobody counts on
+/// it: an old fetch, or a proposal made of it, would pass for one of the new log.
+fn speaks_of(event: &Event, node: usize, key: Key) -> bool {
+    let Event::Deliver(envelope) = event else {
+        return false;
+    };
+    match &envelope.body {
+        Message::Fetch { wants } => envelope.from == node && wants.iter().any(|(of, _)| *of == key),
+        Message::Alter(request) => request.topics.iter().any(|topic| {
+            topic.topic_id == key.0
+                && topic.partitions.iter().any(|proposal| {
+                    let mut members = proposal.isr.iter();
+                    proposal.partition == key.1
+                        && members.any(|member| member.node_id == node_id(node))
+                })
+        }),
+        _ => false,
+    }
+}
+
 fn may_be_rebuilt(image: &ClusterImage, key: Key, node: NodeId) -> bool {
-    let partition = image.topic_by_id(key.0).and_then(|topic| topic.partition(key.1));
+    let partition = image
+        .topic_by_id(key.0)
+        .and_then(|topic| topic.partition(key.1));
     partition.is_some_and(|partition| {
         let role = LocalRole::of(partition, node);
         matches!(role, Some(LocalRole::Follow(_))) && !is_counted_on(partition, node)

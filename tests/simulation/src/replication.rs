@@ -92,7 +92,11 @@ impl Cluster {
         let Some(process) = &mut self.nodes[node].process else {
             return;
         };
-        if process.fetching.get(&leader).is_none_or(|one| one.call != envelope.call) {
+        if process
+            .fetching
+            .get(&leader)
+            .is_none_or(|one| one.call != envelope.call)
+        {
             return;
         }
         let Some(fetching) = process.fetching.remove(&leader) else {
@@ -109,7 +113,12 @@ impl Cluster {
             let followed = replica.on_followed(ask, &result, now);
             self.trace.note(
                 self.now,
-                format_args!("{node} {} {:?} {followed:?} end {}", crate::reconcile::Name(key), result.error, replica.log.end()),
+                format_args!(
+                    "{node} {} {:?} {followed:?} end {}",
+                    crate::reconcile::Name(key),
+                    result.error,
+                    replica.log.end()
+                ),
             );
             is_new |= matches!(
                 followed,
@@ -152,7 +161,9 @@ impl Cluster {
             return;
         }
         let is_empty = results.iter().all(|(_, result)| {
-            result.error == ErrorCode::None && result.diverging.is_none() && result.records.is_empty()
+            result.error == ErrorCode::None
+                && result.diverging.is_none()
+                && result.records.is_empty()
         });
         if is_first && is_empty && self.dice.one_in(2) {
             let wait = 1 + self.dice.below(LONG_POLL_MS);
@@ -233,7 +244,11 @@ impl Cluster {
                 format_args!(
                     "{node} proposes for {} {:?} at {}",
                     crate::reconcile::Name(*key),
-                    proposal.isr.iter().map(|one| one.node_id.get()).collect::<Vec<_>>(),
+                    proposal
+                        .isr
+                        .iter()
+                        .map(|one| one.node_id.get())
+                        .collect::<Vec<_>>(),
                     proposal.partition_epoch
                 ),
             );
@@ -268,7 +283,12 @@ impl Cluster {
         self.resolve(node, altering, answer.ok().as_ref());
     }
 
-    fn resolve(&mut self, node: usize, altering: Altering, answer: Option<&AlterPartitionResponse>) {
+    fn resolve(
+        &mut self,
+        node: usize,
+        altering: Altering,
+        answer: Option<&AlterPartitionResponse>,
+    ) {
         let now = self.nodes[node].clock.moment(self.now);
         for (key, proposal) in altering.sent {
             let decision = answer.and_then(|answer| {
@@ -278,7 +298,10 @@ impl Cluster {
             let outcome = decision.map_or(AlterOutcome::Unknown, AlterOutcome::of);
             self.trace.note(
                 self.now,
-                format_args!("{node} hears for {} {outcome:?}", crate::reconcile::Name(key)),
+                format_args!(
+                    "{node} hears for {} {outcome:?}",
+                    crate::reconcile::Name(key)
+                ),
             );
             let Some(process) = &mut self.nodes[node].process else {
                 return;
@@ -302,9 +325,14 @@ impl Cluster {
         let Some(process) = &mut self.nodes[node].process else {
             return;
         };
-        process.heartbeat.take_if(|(waits_for, _)| *waits_for == call);
+        process
+            .heartbeat
+            .take_if(|(waits_for, _)| *waits_for == call);
         if process.registered_at.is_none()
-            && process.registering.as_ref().is_some_and(|(waits_for, _)| *waits_for == call)
+            && process
+                .registering
+                .as_ref()
+                .is_some_and(|(waits_for, _)| *waits_for == call)
         {
             self.plan_timer(node, 1, Timer::Register);
             return;
@@ -335,7 +363,11 @@ impl Cluster {
 
     /// What was asked of the disk is done after a while.
     pub(crate) fn use_disk(&mut self, node: usize) {
-        let wait = 1 + self.dice.below(if self.is_faulty { self.plan.faults.sync_ms } else { 3 });
+        let wait = 1 + self.dice.below(if self.is_faulty {
+            self.plan.faults.sync_ms
+        } else {
+            3
+        });
         let Some(process) = &mut self.nodes[node].process else {
             return;
         };

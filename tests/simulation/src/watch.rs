@@ -31,7 +31,10 @@ impl Cluster {
         let Some(process) = &mut self.nodes[node].process else {
             return;
         };
-        let isr_min = process.image.topic_by_id(key.0).map_or(1, |topic| topic.isr_min.into());
+        let isr_min = process
+            .image
+            .topic_by_id(key.0)
+            .map_or(1, |topic| topic.isr_min.into());
         let Some(replica) = process.online(key) else {
             return;
         };
@@ -42,7 +45,8 @@ impl Cluster {
         let wants_disk = replica.log.durable_end() < replica.log.end();
         let now = replica.high_watermark.get();
         self.oracle.on_log(node, key, &replica.log, restarted);
-        self.oracle.on_high_watermark(node, key, now, replica.leader(), isr_min);
+        self.oracle
+            .on_high_watermark(node, key, now, replica.leader(), isr_min);
         if wants_disk {
             self.use_disk(node);
         }
@@ -51,7 +55,9 @@ impl Cluster {
     /// Whether everybody who may lead a partition has everything.
     fn look_at_members(&mut self, key: Key) {
         let image = Arc::clone(self.quorum.image());
-        let partition = image.topic_by_id(key.0).and_then(|topic| topic.partition(key.1));
+        let partition = image
+            .topic_by_id(key.0)
+            .and_then(|topic| topic.partition(key.1));
         let Some(partition) = partition else { return };
         for member in partition.isr.iter().chain(&partition.elr) {
             let Some(process) = &self.nodes[number_of(*member)].process else {
@@ -73,7 +79,9 @@ impl Cluster {
 
     fn look_at_leader(&mut self, node: usize, key: Key) {
         let image = Arc::clone(self.quorum.image());
-        let partition = image.topic_by_id(key.0).and_then(|topic| topic.partition(key.1));
+        let partition = image
+            .topic_by_id(key.0)
+            .and_then(|topic| topic.partition(key.1));
         let Some(partition) = partition.filter(|one| one.leader == Some(node_id(node))) else {
             return;
         };
@@ -83,7 +91,10 @@ impl Cluster {
         if process.broker_epoch != Oracle::registration(&image, node_id(node)) {
             return;
         }
-        let isr_min = process.image.topic_by_id(key.0).map_or(1, |topic| topic.isr_min.into());
+        let isr_min = process
+            .image
+            .topic_by_id(key.0)
+            .map_or(1, |topic| topic.isr_min.into());
         if let Some(replica) = process.online(key)
             && let Some(leader) = replica.leader()
         {
@@ -96,7 +107,9 @@ impl Cluster {
         for node in 0..self.nodes.len() {
             let has_lease = self.has_lease(node);
             let registration = Oracle::registration(&image, node_id(node));
-            let is_fenced = image.broker(node_id(node)).is_some_and(|broker| broker.fenced)
+            let is_fenced = image
+                .broker(node_id(node))
+                .is_some_and(|broker| broker.fenced)
                 && self.nodes[node].broker_epoch() == registration;
             self.oracle.check_lease(node, has_lease, is_fenced);
         }

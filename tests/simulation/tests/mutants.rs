@@ -18,9 +18,15 @@ fn every_broken_rule_is_noticed_within_200_seeds() {
         });
         switch_on(None);
         match found {
-            Some((seed, violation)) => println!("{mutant:?}: seed {seed}, {}: {}", violation.rule, violation.what),
+            Some((seed, violation)) => println!(
+                "{mutant:?}: seed {seed}, {}: {}",
+                violation.rule, violation.what
+            ),
             None => unnoticed.push(mutant),
         }
     }
-    assert!(unnoticed.is_empty(), "not noticed within {SEEDS} seeds: {unnoticed:?}");
+    assert!(
+        unnoticed.is_empty(),
+        "not noticed within {SEEDS} seeds: {unnoticed:?}"
+    );
 }

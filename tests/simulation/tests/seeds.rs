@@ -40,7 +40,12 @@ fn no_seed_of_a_whole_cluster_breaks_a_rule() {
     let failed = failed.into_inner().unwrap();
     for outcome in &failed {
         let violation = outcome.violation.as_ref().unwrap();
-        println!("{}\n{} broken: {}", outcome.last.join("\n"), violation.rule, violation.what);
+        println!(
+            "{}\n{} broken: {}",
+            outcome.last.join("\n"),
+            violation.rule,
+            violation.what
+        );
         println!("{}", outcome.command());
     }
     let commands: Vec<_> = failed.iter().map(Outcome::command).collect();

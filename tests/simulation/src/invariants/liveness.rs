@@ -82,7 +82,8 @@ impl Cluster {
                 match &first {
                     None => first = Some((*node, bytes)),
                     Some((other, same)) if *same != bytes => {
-                        let what = format!("the logs of {} at {other} and {node} differ", Name(key));
+                        let what =
+                            format!("the logs of {} at {other} and {node} differ", Name(key));
                         return self.oracle.broken("R3", what);
                     }
                     Some(_) => {}
@@ -127,7 +128,11 @@ impl Cluster {
                         );
                     }
                     other => {
-                        let _ = write!(text, "{node} {}; ", if other.is_some() { "offline" } else { "none" });
+                        let _ = write!(
+                            text,
+                            "{node} {}; ",
+                            if other.is_some() { "offline" } else { "none" }
+                        );
                     }
                 }
             }
@@ -151,7 +156,8 @@ impl Oracle {
         }
         let lost = truth.acknowledged.iter().find(|((id, sequence), offset)| {
             let has = |fact: &super::Fact| {
-                fact.producer.is_some_and(|(of, first, _)| (of, first) == (*id, *sequence))
+                fact.producer
+                    .is_some_and(|(of, first, _)| (of, first) == (*id, *sequence))
             };
             match offset {
                 Some(offset) if offset.get() < shadow.start => false,
@@ -160,7 +166,10 @@ impl Oracle {
             }
         });
         if let Some(((id, sequence), offset)) = lost {
-            let what = format!("{} {sequence} of {id} was acknowledged at {offset:?} and is gone", Name(key));
+            let what = format!(
+                "{} {sequence} of {id} was acknowledged at {offset:?} and is gone",
+                Name(key)
+            );
             self.broken("R1", what);
         }
     }

@@ -33,12 +33,20 @@ impl Oracle {
         let end = log.end().get();
         let start = log.log_start().get();
         let known = shadow.batches.iter().filter(|fact| fact.next > start);
-        let is_prefix = facts.iter().zip(known.clone()).all(|(found, known)| found == known)
+        let is_prefix = facts
+            .iter()
+            .zip(known.clone())
+            .all(|(found, known)| found == known)
             && (is_unsure || facts.len() <= known.count());
         let durable = if is_unsure { 0 } else { shadow.durable };
+        let start_before = shadow.start;
         let (before, lost_some) = (shadow.end(), end < shadow.end());
         if lost_some {
-            let gone = shadow.batches.iter().filter(|fact| fact.base >= end).copied();
+            let gone = shadow
+                .batches
+                .iter()
+                .filter(|fact| fact.base >= end)
+                .copied();
             shadow.lost.extend(gone);
         }
         shadow.batches = facts;
@@ -47,9 +55,16 @@ impl Oracle {
         shadow.durable = log.durable_end().get();
         shadow.high_watermark = 0;
         if !is_prefix {
-            self.broken("S1", format!("broker {node} found other records than it had: {log:?}"));
+            self.broken("S1", format!(
+                    "broker {node} found other records than it had: {log:?}, which began at {start_before} and ended at {before}"
+                ));
         } else if end < durable {
-            self.broken("S4", format!("broker {node} had synced up to {durable} of {before} and found {end}: {log:?}"));
+            self.broken(
+                "S4",
+                format!(
+                    "broker {node} had synced up to {durable} of {before} and found {end}: {log:?}"
+                ),
+            );
         }
         self.check_epochs(node, key, log);
     }
@@ -107,17 +122,30 @@ impl Oracle {
             let is_first = last.is_none();
             shadow.batches.push(*fact);
             if !is_first && fact.base != end {
-                self.broken("R9", format!("broker {node}: {fact:?} does not follow {last:?}"));
+                self.broken(
+                    "R9",
+                    format!("broker {node}: {fact:?} does not follow {last:?}"),
+                );
             }
             if last.is_some_and(|last| last.epoch > fact.epoch) {
-                self.broken("R9", format!("broker {node}: {fact:?} has an earlier epoch than {last:?}"));
+                self.broken(
+                    "R9",
+                    format!("broker {node}: {fact:?} has an earlier epoch than {last:?}"),
+                );
             }
             let before = last.map(|last| (last.epoch, last.base));
             let is_trimmed = self.truths.get(&key).is_some_and(|truth| truth.is_trimmed);
-            let known = self.truth(key).appended.entry((fact.epoch, fact.base)).or_insert((*fact, before));
+            let known = self
+                .truth(key)
+                .appended
+                .entry((fact.epoch, fact.base))
+                .or_insert((*fact, before));
             let (known, known_before) = *known;
             if known != *fact {
-                self.broken("R4", format!("broker {node} has {fact:?}, its leader appended {known:?}"));
+                self.broken(
+                    "R4",
+                    format!("broker {node} has {fact:?}, its leader appended {known:?}"),
+                );
             } else if known_before != before && !is_trimmed {
                 self.broken(
                     "R3",
@@ -134,7 +162,7 @@ impl Oracle {
             return;
         };
         if let Some(wrong) = wrong_epoch(shadow, log) {
-            self.broken("R9", format!("broker {node}: {wrong}"));
+            self.broken("R9", format!("broker {node}: {wrong} in {log:?}"));
         }
     }
 }
@@ -149,8 +177,9 @@ fn wrong_epoch(shadow: &Shadow, log: &Log) -> Option<String> {
         let found = log.end_offset_for(LeaderEpoch::new(last.epoch))?;
         if found.epoch.get() != last.epoch || found.end_offset.get() != next_start {
             return Some(format!(
-                "epoch {} ends at {next_start}, the log says {found:?}",
-                last.epoch
+                "epoch {} ends at {next_start}, the log says {found:?}, its last batches are {:?}",
+                last.epoch,
+                &shadow.batches[first..]
             ));
         }
         next_start = batches[first].base;

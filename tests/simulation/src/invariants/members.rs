@@ -31,7 +31,11 @@ impl Oracle {
             Some(Durability::Replicated) => fetch.offset,
             _ => fetch.durable_end,
         };
-        let epochs = self.truth(key).told.entry((node, fetch.leader_epoch.get())).or_default();
+        let epochs = self
+            .truth(key)
+            .told
+            .entry((node, fetch.leader_epoch.get()))
+            .or_default();
         let best = epochs.entry(fetch.broker_epoch).or_default();
         *best = (*best).max(written.get());
     }
@@ -52,7 +56,9 @@ impl Oracle {
         }
         for (key, topic, index) in crate::cluster::partitions(after) {
             let now = &topic.partitions[index];
-            let was = before.topic_by_id(key.0).and_then(|topic| topic.partition(key.1));
+            let was = before
+                .topic_by_id(key.0)
+                .and_then(|topic| topic.partition(key.1));
             let Some(was) = was.filter(|was| *was != now) else {
                 continue;
             };
@@ -64,7 +70,13 @@ impl Oracle {
         }
     }
 
-    fn check_joined(&mut self, image: &ClusterImage, key: Key, was: &PartitionImage, now: &PartitionImage) {
+    fn check_joined(
+        &mut self,
+        image: &ClusterImage,
+        key: Key,
+        was: &PartitionImage,
+        now: &PartitionImage,
+    ) {
         if now.recovering && now.leader_epoch != was.leader_epoch {
             return;
         }
@@ -88,9 +100,9 @@ impl Oracle {
                 .and_then(|(told, registration)| told.get(&registration).copied());
             let basis = (epoch, was.partition_epoch);
             let proposals = truth.proposals.get(&basis).into_iter().flatten();
-            let is_proposed = proposals.flat_map(|proposal| &proposal.isr).any(|member| {
-                member.node_id == *node && Some(member.broker_epoch) == registration
-            });
+            let is_proposed = proposals
+                .flat_map(|proposal| &proposal.isr)
+                .any(|member| member.node_id == *node && Some(member.broker_epoch) == registration);
             if !is_proposed {
                 self.broken(
                     "R11",
@@ -109,9 +121,10 @@ impl Oracle {
     pub(super) fn check_registered(&mut self, image: &ClusterImage, node: NodeId, life: u64) {
         let number = number_of(node);
         let before = self.registered.insert(number, life).unwrap_or(0);
-        let lost = self.power_losses.get(&number).is_some_and(|lives| {
-            lives.iter().any(|ended| (before..life).contains(ended))
-        });
+        let lost = self
+            .power_losses
+            .get(&number)
+            .is_some_and(|lives| lives.iter().any(|ended| (before..life).contains(ended)));
         if !lost {
             return;
         }
@@ -119,14 +132,21 @@ impl Oracle {
             let partition = &topic.partitions[index];
             let counts = partition.isr.contains(&node) || partition.elr.contains(&node);
             if counts && self.durability.get(&key) == Some(&Durability::Replicated) {
-                self.broken("R12", format!("{node} lost its power and counts as complete: {partition:?}"));
+                self.broken(
+                    "R12",
+                    format!("{node} lost its power and counts as complete: {partition:?}"),
+                );
             }
         }
     }
 
     /// What a member has, that runs in the life that the metadata knows.
     pub(crate) fn check_complete(&mut self, key: Key, node: NodeId) {
-        let durability = self.durability.get(&key).copied().unwrap_or(Durability::Synced);
+        let durability = self
+            .durability
+            .get(&key)
+            .copied()
+            .unwrap_or(Durability::Synced);
         let Some(truth) = self.truths.get(&key) else {
             return;
         };
@@ -136,7 +156,8 @@ impl Oracle {
             return;
         }
         let shadow = self.shadows.get(&(number_of(node), key));
-        let (written, start) = shadow.map_or((0, 0), |shadow| (shadow.written(durability), shadow.start));
+        let (written, start) =
+            shadow.map_or((0, 0), |shadow| (shadow.written(durability), shadow.start));
         let has_last = shadow.is_some_and(|shadow| {
             start >= high_watermark
                 || committed.is_none_or(|fact| shadow.ending_at(fact.next) == Some(fact))
@@ -150,14 +171,26 @@ impl Oracle {
     }
 
     /// Whom a leader of the newest epoch counts.
-    pub(crate) fn check_superset(&mut self, leader: &PartitionLeader, now: &PartitionImage, isr_min: usize) {
+    pub(crate) fn check_superset(
+        &mut self,
+        leader: &PartitionLeader,
+        now: &PartitionImage,
+        isr_min: usize,
+    ) {
         if leader.epoch() != now.leader_epoch || leader.isr().len() < isr_min {
             return;
         }
         let counted: BTreeSet<NodeId> = leader.maximal_isr().collect();
-        let missing = now.isr.iter().chain(&now.elr).find(|node| !counted.contains(node));
+        let missing = now
+            .isr
+            .iter()
+            .chain(&now.elr)
+            .find(|node| !counted.contains(node));
         if let Some(node) = missing {
-            self.broken("R5", format!("the leader counts {counted:?} and not {node} of {now:?}"));
+            self.broken(
+                "R5",
+                format!("the leader counts {counted:?} and not {node} of {now:?}"),
+            );
         }
     }
 

@@ -44,7 +44,9 @@ impl Oracle {
             return;
         };
         let others = shadow.batches.iter().rev().skip(1);
-        let last = others.filter_map(|fact| fact.producer).find(|(of, ..)| *of == id);
+        let last = others
+            .filter_map(|fact| fact.producer)
+            .find(|(of, ..)| *of == id);
         if let Some((_, first, count)) = last
             && first + count != sequence
         {
@@ -107,7 +109,10 @@ impl Oracle {
         };
         if !fits {
             let header = BatchHeader::parse(batch);
-            self.broken("P2", format!("{key:?}: {header:?} is {known:?} and was {found:?}"));
+            self.broken(
+                "P2",
+                format!("{key:?}: {header:?} is {known:?} and was {found:?}"),
+            );
         }
     }
 
@@ -122,7 +127,13 @@ impl Oracle {
     }
 
     /// A producer hears that a batch is safe.
-    pub(crate) fn on_acknowledged(&mut self, key: Key, id: ProducerId, sequence: u32, offset: Option<Offset>) {
+    pub(crate) fn on_acknowledged(
+        &mut self,
+        key: Key,
+        id: ProducerId,
+        sequence: u32,
+        offset: Option<Offset>,
+    ) {
         let is_unclean = self.is_unclean(key);
         let truth = self.truth(key);
         let known = truth.acknowledged.get(&(id, sequence)).copied().flatten();
@@ -131,14 +142,26 @@ impl Oracle {
             return;
         };
         let is_other = known.is_some_and(|known| known != offset);
-        let before = truth.acknowledged.range((id, 0)..(id, sequence)).next_back();
-        let after = truth.acknowledged.range((id, sequence + 1)..(id, u32::MAX)).next();
+        let before = truth
+            .acknowledged
+            .range((id, 0)..(id, sequence))
+            .next_back();
+        let after = truth
+            .acknowledged
+            .range((id, sequence + 1)..(id, u32::MAX))
+            .next();
         let is_unordered = before.is_some_and(|(_, one)| one.is_some_and(|one| one >= offset))
             || after.is_some_and(|(_, one)| one.is_some_and(|one| one <= offset));
         if is_other {
-            self.broken("P4", format!("sequence {sequence} of {id} is at {known:?} and at {offset}"));
+            self.broken(
+                "P4",
+                format!("sequence {sequence} of {id} is at {known:?} and at {offset}"),
+            );
         } else if is_unordered {
-            self.broken("P5", format!("sequence {sequence} of {id} is out of order at {offset}"));
+            self.broken(
+                "P5",
+                format!("sequence {sequence} of {id} is out of order at {offset}"),
+            );
         }
     }
 }

@@ -18,7 +18,13 @@ use crate::message::Key;
 
 impl Oracle {
     /// A replica begins to lead. Its log was looked at before.
-    pub(crate) fn on_leader(&mut self, node: usize, life: u64, key: Key, partition: &PartitionImage) {
+    pub(crate) fn on_leader(
+        &mut self,
+        node: usize,
+        life: u64,
+        key: Key,
+        partition: &PartitionImage,
+    ) {
         let epoch = partition.leader_epoch.get();
         let Some(shadow) = self.shadows.get(&(node, key)) else {
             return;
@@ -33,7 +39,8 @@ impl Oracle {
             // The only truth from now on.
             let log: Vec<_> = shadow.batches.clone();
             truth.committed.retain(|base, fact| {
-                log.binary_search_by_key(base, |one| one.base).is_ok_and(|at| log[at] == *fact)
+                log.binary_search_by_key(base, |one| one.base)
+                    .is_ok_and(|at| log[at] == *fact)
             });
             truth.high_watermark = truth.high_watermark.min(end);
         }
@@ -42,13 +49,19 @@ impl Oracle {
             .range(start..)
             .find(|(base, fact)| shadow.starting_at(**base) != Some(*fact))
             .map(|(_, fact)| *fact);
-        let is_newest = truth.leaders.keys().next_back().is_none_or(|newest| *newest <= epoch);
+        let is_newest = truth
+            .leaders
+            .keys()
+            .next_back()
+            .is_none_or(|newest| *newest <= epoch);
         if let Some(fact) = missing
             && is_newest
         {
             self.broken(
                 "R1",
-                format!("broker {node} leads in epoch {epoch} with {end} records and lacks {fact:?}"),
+                format!(
+                    "broker {node} leads in epoch {epoch} with {end} records and lacks {fact:?}"
+                ),
             );
         }
         self.note_leader(node, life, key, epoch, end);
@@ -84,8 +97,16 @@ impl Oracle {
 
     /// A leader's high watermark moved to here: enough replicas must have it.
     pub(super) fn check_holders(&mut self, node: usize, key: Key, to: u64, isr_min: usize) {
-        let durability = self.durability.get(&key).copied().unwrap_or(Durability::Synced);
-        let Some(fact) = self.shadows.get(&(node, key)).and_then(|shadow| shadow.ending_at(to)) else {
+        let durability = self
+            .durability
+            .get(&key)
+            .copied()
+            .unwrap_or(Durability::Synced);
+        let Some(fact) = self
+            .shadows
+            .get(&(node, key))
+            .and_then(|shadow| shadow.ending_at(to))
+        else {
             return;
         };
         let fact = *fact;
@@ -99,7 +120,9 @@ impl Oracle {
         if holders < isr_min {
             self.broken(
                 "R14",
-                format!("broker {node} committed up to {to}, which {holders} replicas have of {isr_min}"),
+                format!(
+                    "broker {node} committed up to {to}, which {holders} replicas have of {isr_min}"
+                ),
             );
         }
     }
@@ -114,7 +137,9 @@ impl Oracle {
         if truth.is_unclean {
             return;
         }
-        let wrong = facts.iter().find(|fact| truth.committed.get(&fact.base) != Some(*fact));
+        let wrong = facts
+            .iter()
+            .find(|fact| truth.committed.get(&fact.base) != Some(*fact));
         if let Some(fact) = wrong {
             let known = truth.committed.get(&fact.base).copied();
             let what = format!("a reader was shown {fact:?}, {known:?} is committed there");

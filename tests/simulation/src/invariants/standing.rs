@@ -23,7 +23,10 @@ impl Oracle {
         if known != (node, life) {
             self.broken(
                 "R4",
-                format!("life {life} of broker {node} leads in epoch {epoch}, life {} of broker {} did", known.1, known.0),
+                format!(
+                    "life {life} of broker {node} leads in epoch {epoch}, life {} of broker {} did",
+                    known.1, known.0
+                ),
             );
         }
     }
@@ -55,7 +58,9 @@ impl Oracle {
                 self.durability.insert(key, *durability);
             }
             let now = &topic.partitions[index];
-            let was = before.topic_by_id(key.0).and_then(|topic| topic.partition(key.1));
+            let was = before
+                .topic_by_id(key.0)
+                .and_then(|topic| topic.partition(key.1));
             let goes_back = was.is_some_and(|was| {
                 was.leader_epoch > now.leader_epoch
                     || (was != now && was.partition_epoch >= now.partition_epoch)
@@ -64,14 +69,20 @@ impl Oracle {
                 self.broken("R4", format!("{was:?} becomes {now:?}"));
             }
         }
-        let highest = before.brokers().filter_map(|(_, broker)| broker.epoch()).max();
+        let highest = before
+            .brokers()
+            .filter_map(|(_, broker)| broker.epoch())
+            .max();
         for (node, broker) in after.brokers() {
             let was = before.broker(node).and_then(BrokerImage::epoch);
             if broker.epoch() == was {
                 continue;
             }
             if broker.epoch() <= highest || !broker.fenced {
-                self.broken("Q4", format!("{node} is registered as {broker:?}, {highest:?} was there"));
+                self.broken(
+                    "Q4",
+                    format!("{node} is registered as {broker:?}, {highest:?} was there"),
+                );
             }
             if let Some(registration) = &broker.registration {
                 let bytes = registration.incarnation.into_bytes();

@@ -20,6 +20,8 @@ impl Oracle {
         isr_min: usize,
     ) {
         let shadow = self.shadows.entry((node, key)).or_default();
+        let in_sync_before = shadow.in_sync;
+        shadow.in_sync = leader.map_or(0, |leader| leader.isr().len());
         let before = shadow.high_watermark;
         let (start, end) = (shadow.start, shadow.end());
         shadow.high_watermark = now;
@@ -27,9 +29,15 @@ impl Oracle {
             return;
         }
         if now > end.max(start) {
-            self.broken("R6", format!("broker {node}: high watermark {now} past the end {end}"));
+            self.broken(
+                "R6",
+                format!("broker {node}: high watermark {now} past the end {end}"),
+            );
         } else if now < before && !self.is_unclean(key) {
-            self.broken("R6", format!("broker {node}: high watermark went back from {before} to {now}"));
+            self.broken(
+                "R6",
+                format!("broker {node}: high watermark went back from {before} to {now}"),
+            );
         }
         if now <= before {
             return;
@@ -39,10 +47,12 @@ impl Oracle {
             return;
         };
         // The first look after a start finds what was kept, not what moved.
-        if before == 0 && now == leader.high_watermark().get() && !leader.high_watermark_is_known() {
+        if before == 0 && now == leader.high_watermark().get() && !leader.high_watermark_is_known()
+        {
             return;
         }
-        let in_sync = leader.isr().len();
+        // One step of a broker may be several of its leader: who was in sync at either end counts.
+        let in_sync = leader.isr().len().max(in_sync_before);
         if in_sync < isr_min && before > 0 {
             self.broken(
                 "R6",
