@@ -17,6 +17,7 @@ mod produce;
 mod replica_logs;
 #[cfg(test)]
 mod replication_tests;
+mod sender;
 mod storage_error;
 
 use std::future::Future;
@@ -37,6 +38,7 @@ use highwater_protocol::limits::REQUEST_ELEMENTS_MAX;
 use highwater_protocol::messages as m;
 
 use self::controlled::From;
+use self::sender::OfBroker;
 use crate::partitions::Refusal;
 use crate::shared::Shared;
 
@@ -78,10 +80,15 @@ pub(crate) struct Peer {
 impl Peer {
     /// Whether it is another broker.
     fn from(&self) -> From {
-        match &self.client {
-            Some(client) if client.node_id.is_some() => From::Broker,
-            _ => From::Client,
+        match self.node_id() {
+            Some(_) => From::Broker,
+            None => From::Client,
         }
+    }
+
+    /// The broker that it is, if it is one.
+    fn node_id(&self) -> Option<NodeId> {
+        self.client.as_ref().and_then(|client| client.node_id)
     }
 }
 
@@ -182,16 +189,11 @@ pub(crate) fn dispatch(
         },
         input,
     };
-    let from = peer.from();
+    let (from, sender) = (peer.from(), peer.node_id());
     if is_for_clients(api)
         && let Err(refusal) = shared.check_serves_clients()
     {
         return Answer::Now(call.reply.error(shared, refusal.code, &refusal.message));
-    }
-    if is_for_brokers(api) && from == From::Client {
-        let message = "only brokers of the cluster may ask this: Hello named no node";
-        let answer = call.reply.error(shared, ErrorCode::InvalidRequest, message);
-        return Answer::Now(answer);
     }
     match api {
         ApiKey::Hello => call.decoded(shared, |request, reply| {
@@ -202,23 +204,23 @@ pub(crate) fn dispatch(
             produce::handle(shared, &request, reply)
         }),
         ApiKey::Fetch => call.decoded(shared, |request, reply| {
-            fetch::handle(shared, request, reply)
+            fetch::handle(shared, sender, request, reply)
         }),
         ApiKey::ListOffsets => call.blocking(shared, list_offsets::handle),
         ApiKey::DeleteRecords => call.blocking(shared, delete_records::handle),
         ApiKey::DescribeConfigs => call.now(shared, |request| configs::describe(shared, &request)),
         ApiKey::InitProducerId => call.later(shared, init_producer_id::handle),
         ApiKey::Discover => call.now(shared, |request| Ok(discover::handle(shared, &request))),
-        ApiKey::RaftAppend => call.later(shared, |shared, request| async move {
+        ApiKey::RaftAppend => call.of_broker(shared, sender, |shared, request| async move {
             shared.quorum.on_append(request).await
         }),
-        ApiKey::RaftVote => call.later(shared, |shared, request| async move {
+        ApiKey::RaftVote => call.of_broker(shared, sender, |shared, request| async move {
             shared.quorum.on_vote(request).await
         }),
-        ApiKey::RaftSnapshot => call.later(shared, |shared, request| async move {
+        ApiKey::RaftSnapshot => call.of_broker(shared, sender, |shared, request| async move {
             shared.quorum.on_snapshot(request).await
         }),
-        ApiKey::RaftProbe => call.later(shared, |shared, request| async move {
+        ApiKey::RaftProbe => call.of_broker(shared, sender, |shared, request| async move {
             shared.quorum.on_probe(request).await
         }),
         ApiKey::ReplicaLogs => {
@@ -245,23 +247,34 @@ pub(crate) fn dispatch(
         ApiKey::JoinCluster => call.later(shared, |shared, request: m::JoinClusterRequest| {
             controlled::pass_on(shared, request, from)
         }),
-        ApiKey::RegisterBroker => call
-            .later(shared, |shared, request: m::RegisterBrokerRequest| {
+        ApiKey::RegisterBroker => call.of_broker(
+            shared,
+            sender,
+            move |shared, request: m::RegisterBrokerRequest| {
                 controlled::pass_on(shared, request, from)
-            }),
-        ApiKey::BrokerHeartbeat => call
-            .later(shared, |shared, request: m::BrokerHeartbeatRequest| {
+            },
+        ),
+        ApiKey::BrokerHeartbeat => call.of_broker(
+            shared,
+            sender,
+            move |shared, request: m::BrokerHeartbeatRequest| {
                 controlled::pass_on(shared, request, from)
-            }),
-        ApiKey::AlterPartition => call
-            .later(shared, |shared, request: m::AlterPartitionRequest| {
+            },
+        ),
+        ApiKey::AlterPartition => call.of_broker(
+            shared,
+            sender,
+            move |shared, request: m::AlterPartitionRequest| {
                 controlled::pass_on(shared, request, from)
-            }),
-        ApiKey::AllocateProducerIds => {
-            call.later(shared, |shared, request: m::AllocateProducerIdsRequest| {
+            },
+        ),
+        ApiKey::AllocateProducerIds => call.of_broker(
+            shared,
+            sender,
+            move |shared, request: m::AllocateProducerIdsRequest| {
                 controlled::pass_on(shared, request, from)
-            })
-        }
+            },
+        ),
         ApiKey::DescribeQuorum => call
             .later(shared, |shared, request: m::DescribeQuorumRequest| {
                 controlled::pass_on(shared, request, from)
@@ -285,22 +298,6 @@ pub(crate) fn dispatch(
             controlled::pass_on(shared, request, from)
         }),
     }
-}
-
-/// What a client could only do harm with by mistake. There is no authentication yet: this keeps mistakes
-/// out, not enemies.
-fn is_for_brokers(api: ApiKey) -> bool {
-    matches!(
-        api,
-        ApiKey::RaftAppend
-            | ApiKey::RaftVote
-            | ApiKey::RaftSnapshot
-            | ApiKey::RaftProbe
-            | ApiKey::RegisterBroker
-            | ApiKey::BrokerHeartbeat
-            | ApiKey::AlterPartition
-            | ApiKey::AllocateProducerIds
-    )
 }
 
 /// What waits until this broker serves clients. Brokers are answered before that, because this one needs
@@ -379,6 +376,24 @@ impl Call {
                 }
             };
             Answer::Later(Box::pin(answer), held)
+        })
+    }
+
+    /// As [`Self::later`], for what a broker says of itself.
+    fn of_broker<R, F>(
+        self,
+        shared: &Arc<Shared>,
+        sender: Option<NodeId>,
+        handle: impl FnOnce(Arc<Shared>, R) -> F + Send + 'static,
+    ) -> Answer
+    where
+        R: OfBroker + Send + 'static,
+        F: Future<Output = Result<R::Response, Refusal>> + Send + 'static,
+        R::Response: Send,
+    {
+        self.later(shared, move |shared, request: R| async move {
+            sender::check(sender, request.broker())?;
+            handle(shared, request).await
         })
     }
 

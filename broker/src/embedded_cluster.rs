@@ -1,22 +1,17 @@
 //! Several brokers of one cluster inside of another program: for tests and demonstrations.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use highwater_config::BrokerConfig;
 use highwater_coordination::quorum_members::voters_of;
 
 use crate::embedded::{EmbeddedBroker, EmbeddedError};
-
-/// Addresses that are tried before giving up.
-const ADDRESSES_MAX: u32 = 64;
+use crate::loopback::free_loopback_addresses;
 
 /// How long voters may take to be agreed upon: far longer than they do on a machine that is busy.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Brokers on the loopback interface that form one cluster.
 ///
@@ -61,7 +56,7 @@ impl EmbeddedCluster {
         brokers: usize,
         change: impl Fn(usize, &mut BrokerConfig),
     ) -> Result<Self, EmbeddedError> {
-        let addresses = free_addresses(brokers)?;
+        let addresses = free_loopback_addresses(brokers)?;
         let seeds: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let (known, change) = (&seeds, &change);
         let starting = addresses.iter().enumerate().map(|(index, address)| {
@@ -121,7 +116,7 @@ impl EmbeddedCluster {
         &mut self,
         change: impl FnOnce(&mut BrokerConfig),
     ) -> Result<usize, EmbeddedError> {
-        let address = free_addresses(1)?[0];
+        let address = free_loopback_addresses(1)?[0];
         let index = self.brokers.len();
         let seeds = self.seeds.clone();
         let broker = EmbeddedBroker::start_with(|config| {
@@ -225,34 +220,4 @@ impl EmbeddedCluster {
         }
         Ok(())
     }
-}
-
-/// Addresses on which a broker can listen and nobody else does.
-fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
-    let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
-    let mut found = Vec::with_capacity(count);
-    for _ in 0..ADDRESSES_MAX.saturating_add(u32::try_from(count).unwrap_or(u32::MAX)) {
-        if found.len() == count {
-            break;
-        }
-        match TcpListener::bind((next_ip(), 0)).and_then(|listener| listener.local_addr()) {
-            Ok(address) => found.push(address),
-            Err(error) => last = error,
-        }
-    }
-    if found.len() == count {
-        Ok(found)
-    } else {
-        Err(last)
-    }
-}
-
-/// A loopback address that this process has not used, and others of this machine hardly have.
-fn next_ip() -> Ipv4Addr {
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let process = std::process::id();
-    let [_, _, high, low] = process.to_be_bytes();
-    // 127.0.x.x is where everybody else is.
-    let [_, _, _, own] = number.to_be_bytes();
-    Ipv4Addr::new(127, 1 + high % 250, low, 1 + own % 250)
 }

@@ -1,8 +1,8 @@
 //! The broker of Highwater: sockets, tasks, time, and the admin endpoint, around the storage engine
 //! and the decisions of `highwater-coordination`.
 //!
-//! - `server` start and end; `opening` the data directory at start; `embedded`, `embedded_cluster` for
-//!   tests
+//! - `server` start and end; `opening` the data directory at start; `embedded`, `embedded_cluster`,
+//!   `loopback` for tests
 //! - `formation` a first start, `joining` and `cluster_tasks` taking a place in the cluster, `life`
 //!   registration and heartbeats, `lease` what they are for
 //! - `listener` → `network_thread` → `connection` → `api`: the way of a request
@@ -12,7 +12,7 @@
 //!   `controller_client` finds it; `metadata` and `reconcile` what images mean here
 //! - `peers`, `addresses` connections to the other brokers
 //! - `admission` bounded memory; `housekeeping` timers; `scrubber` looks for damage; `clock` the only clock
-//! - `admin` the HTTP endpoint; `metrics` what it counts
+//! - `admin` the HTTP endpoint; `metrics` what it counts; `mutant` rules broken on purpose
 //!
 //! Run one with `Broker::start`, or in a test with `EmbeddedBroker::start`.
 #![forbid(unsafe_code)]
@@ -40,8 +40,10 @@ mod joining;
 mod lease;
 mod life;
 mod listener;
+mod loopback;
 mod metadata;
 mod metrics;
+pub mod mutant;
 mod network_thread;
 mod opening;
 mod partition;
@@ -63,4 +65,5 @@ pub use embedded::{EmbeddedBroker, EmbeddedError};
 pub use embedded_cluster::EmbeddedCluster;
 pub use formation::FormationError;
 pub use identity::IdentityError;
+pub use loopback::free_loopback_addresses;
 pub use server::{Broker, RunningBroker, ShutdownError, StartError};

@@ -59,6 +59,11 @@ impl Directory {
         let partitions = found.iter().filter(|opened| opened.meta.is_some()).count();
         match found.into_iter().find(is_raft).map(|opened| opened.result) {
             Some(Ok(_)) => Ok(()),
+            Some(Err(OpenError::Damaged(damage))) => Err(StartError::Quorum(format!(
+                "the metadata log is {damage}; a node that does not know any more what it answered for \
+                 cannot go on: remove it from the cluster (`highwater node remove`) and start it with an \
+                 empty data directory and without its old node.id"
+            ))),
             Some(Err(source)) => Err(StartError::Storage {
                 path: config.data_dir.clone(),
                 source,

@@ -33,6 +33,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::dirty_keys::DirtyKeys;
+use crate::mutant::{Mutant, is_on};
 use crate::partitions::Key;
 use crate::progress::{Progress, Watch};
 
@@ -386,7 +387,10 @@ impl Partition {
         let epoch = leader.epoch();
         let appended = self.log.append_idempotent(batches, epoch, now)?;
         // A duplicate waits for what its first attempt waits for: an answer says that it is safe.
-        let ack = leader.on_appended(appended.end_offset(), acks);
+        let mut ack = leader.on_appended(appended.end_offset(), acks);
+        if appended.is_duplicate() && is_on(Mutant::DuplicateNotAwaited) {
+            ack = AckWhen::Now;
+        }
         let has_followers = leader.has_followers();
         // With acks = 0 nobody waits for an answer, but readers do.
         let wants_sync = ack != AckWhen::Now || leader.waits_for_disk();

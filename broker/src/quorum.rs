@@ -3,13 +3,15 @@
 //! - `types`, `wire`: what openraft is told about us, and our messages
 //! - `log_store`, `log_writer`, `state_files`: the log, the vote
 //! - `state_machine`, `snapshot_file`: the image that committed entries amount to
-//! - `network`: messages to the other nodes; `elections`: when this node stands
+//! - `network`: messages to the other nodes; `incoming`: what is wrong with theirs
+//! - `elections`: when this node stands
 //! - `proposals`: changes; `leadership`: whether this node may decide; `members`: who votes and who learns
 //!
 //! Every broker runs a node: some vote, the others only learn. A single broker is a quorum of one.
 
 mod elections;
 mod error;
+mod incoming;
 mod leadership;
 mod log_store;
 mod log_writer;
@@ -39,15 +41,19 @@ use highwater_protocol::messages::{
 use highwater_storage::Engine;
 use openraft::SnapshotPolicy;
 use openraft::error::{InitializeError, RaftError};
+use openraft::network::snapshot_transport::{Chunked, SnapshotTransport, Streaming};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
+use crate::mutant::{Mutant, is_on};
 use crate::partitions::Refusal;
 use crate::peers::Peers;
 use elections::{Elections, Heard};
 pub(crate) use error::{ProposeError, QuorumError};
+use incoming::{Known, Nonsense};
 use leadership::{Watcher, in_contact};
 use log_store::LogStore;
 pub(crate) use log_store::{raft_log_options, raft_partition};
@@ -55,7 +61,7 @@ use network::Network;
 use proposals::Doubts;
 pub(crate) use state_machine::Applied;
 use state_machine::StateMachine;
-use types::{Member, Metrics, Raft, node_id, raft_id};
+use types::{Member, Metrics, Raft, TypeConfig, node_id, raft_id};
 
 /// Entries between two snapshots.
 pub(crate) const SNAPSHOT_ENTRIES: u64 = 5_000;
@@ -106,6 +112,8 @@ pub(crate) struct Quorum {
     doubts: Doubts,
     /// Bounds what waits for the disk: a leader sends anew what is not answered in time.
     appends: Arc<Semaphore>,
+    /// The snapshot of which parts have come.
+    receiving: tokio::sync::Mutex<Option<Streaming<TypeConfig>>>,
     /// One change of members at a time.
     changing: tokio::sync::Mutex<()>,
     election_timeout: Duration,
@@ -153,6 +161,7 @@ impl Quorum {
             heard: Arc::default(),
             doubts: Doubts::default(),
             appends: Arc::new(Semaphore::new(APPENDS_MAX)),
+            receiving: tokio::sync::Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             election_timeout: options.election_timeout,
             runtime: Handle::current(),
@@ -261,13 +270,17 @@ impl Quorum {
         request: RaftAppendRequest,
     ) -> Result<RaftAppendResponse, Refusal> {
         self.check_target(request.target)?;
-        // Before the entries are stored: a slow disk must not look like a silent leader.
-        self.note_leader(&request.ballot);
-        let leader = request.ballot.node;
+        let known = self.known();
+        sensible(incoming::check_leader(&known, &request))?;
+        let ballot = request.ballot.clone();
+        let leader = ballot.node;
         let request = wire::append_in(request).map_err(|error| Refusal {
             code: ErrorCode::MalformedRequest,
             message: error.to_string(),
         })?;
+        sensible(incoming::check_entries(&known, &request))?;
+        // Before the entries are stored: a slow disk must not look like a silent leader.
+        self.note_leader(&ballot);
         let Ok(turn) = Arc::clone(&self.appends).try_acquire_owned() else {
             return Err(Refusal {
                 code: ErrorCode::Busy,
@@ -294,6 +307,7 @@ impl Quorum {
         request: RaftVoteRequest,
     ) -> Result<RaftVoteResponse, Refusal> {
         self.check_target(request.target)?;
+        sensible(incoming::check_vote(&self.known(), &request))?;
         let answer = self.raft.vote(wire::vote_in(&request)).await;
         Ok(wire::vote_answer_out(&answer.map_err(refusal)?))
     }
@@ -310,23 +324,38 @@ impl Quorum {
                 message: "no snapshot is that large".to_owned(),
             });
         }
+        sensible(incoming::check_snapshot(&self.known(), &request))?;
         self.note_leader(&request.ballot);
         let leader = request.ballot.clone();
-        let answer = self.raft.install_snapshot(wire::snapshot_in(request)).await;
-        match answer {
-            Ok(answer) => {
-                self.note_leader(&leader);
-                Ok(RaftSnapshotResponse {
-                    ballot: wire::ballot_out(&answer.vote),
-                })
+        let own = self.metrics(|metrics| metrics.vote);
+        if wire::ballot_in(&leader) < own {
+            let ballot = wire::ballot_out(&own);
+            return Ok(RaftSnapshotResponse { ballot });
+        }
+        let mut receiving = self.receiving.lock().await;
+        let part = wire::snapshot_in(request);
+        let received = Chunked::receive_snapshot(&mut *receiving, &self.raft, part).await;
+        drop(receiving);
+        let vote = match received {
+            Ok(None) => own,
+            Ok(Some(snapshot)) => {
+                // openraft would stop for good over one that is damaged.
+                let snapshot = state_machine::verified(snapshot).await.map_err(|error| {
+                    warn!(%error, from = %leader.node, "a snapshot that was received is not used");
+                    precondition(&error)
+                })?;
+                let vote = wire::ballot_in(&leader);
+                let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+                installed.map_err(refusal)?.vote
             }
             // The sender begins anew.
-            Err(RaftError::APIError(error)) => Err(Refusal {
-                code: ErrorCode::PreconditionFailed,
-                message: error.to_string(),
-            }),
-            Err(error) => Err(refusal(error)),
-        }
+            Err(RaftError::APIError(error)) => return Err(precondition(&error)),
+            Err(error) => return Err(refusal(error)),
+        };
+        self.note_leader(&leader);
+        Ok(RaftSnapshotResponse {
+            ballot: wire::ballot_out(&vote),
+        })
     }
 
     /// A voter asks what is known of a leader.
@@ -356,6 +385,14 @@ impl Quorum {
 
     fn metrics<T>(&self, look: impl FnOnce(&Metrics) -> T) -> T {
         look(&self.raft.metrics().borrow())
+    }
+
+    fn known(&self) -> Known {
+        self.metrics(|metrics| Known {
+            me: self.me,
+            vote: metrics.vote,
+            applied: metrics.last_applied,
+        })
     }
 
     fn not_leader(&self) -> ProposeError {
@@ -426,6 +463,28 @@ fn raft_config(options: &QuorumOptions) -> Result<openraft::Config, QuorumError>
 
 fn stopped(error: impl fmt::Display) -> QuorumError {
     QuorumError::Raft(error.to_string())
+}
+
+/// Refuses a message that no honest node sends.
+fn sensible(checked: Result<(), Nonsense>) -> Result<(), Refusal> {
+    let Err(error) = checked else {
+        return Ok(());
+    };
+    if is_on(Mutant::PeersBelieved) {
+        return Ok(());
+    }
+    warn!(%error, "a message of the metadata quorum makes no sense and is refused");
+    Err(Refusal {
+        code: ErrorCode::InvalidRequest,
+        message: format!("the message makes no sense here: {error}"),
+    })
+}
+
+fn precondition(error: &impl fmt::Display) -> Refusal {
+    Refusal {
+        code: ErrorCode::PreconditionFailed,
+        message: error.to_string(),
+    }
 }
 
 /// openraft has stopped on this node.

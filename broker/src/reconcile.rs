@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use crate::lease;
+use crate::mutant::{Mutant, is_on};
 use crate::partition::{Follow, Lead, Opened, Partition};
 use crate::partitions::{Hosted, Key, Partitions};
 use crate::replica_fetcher::Following;
@@ -433,6 +434,8 @@ impl Reconcile {
             "other brokers hold it now"
         } else if has_no_records(&self.deps.engine.dir().join(meta.dir_name())) {
             "its creation was cut off"
+        } else if is_on(Mutant::StrayDeleted) {
+            "nobody knows it"
         } else {
             warn!(
                 topic = %meta.topic, id = %meta.topic_id, partition = %meta.partition,

@@ -26,6 +26,11 @@ pub(crate) enum TopicSettingsError {
 /// Replicas of a topic by default, where there are enough brokers.
 const REPLICAS_AUTO_MAX: usize = 3;
 
+/// What a topic without a value of its own gets when it is created, and keeps. The leader acknowledges by it,
+/// and the controller judges by it what a crash may have cost: two brokers with other defaults, or one
+/// whose default was changed since, must not come to different answers.
+const WRITTEN_DOWN: &str = "durability";
+
 /// The broker's defaults, and how a topic's own values go over them.
 #[derive(Debug)]
 pub(crate) struct TopicSettings {
@@ -62,6 +67,35 @@ impl TopicSettings {
     ) -> Result<TopicConfig, TopicSettingsError> {
         let pairs = entries.iter().map(|entry| (&entry.key, &entry.value));
         Ok(TopicOverrides::parse(pairs)?.resolve(&self.defaults)?)
+    }
+
+    /// Gives a new topic, whose values were checked, what is written down with each.
+    pub(crate) fn write_down(&self, entries: &mut Vec<ConfigEntry>) {
+        if entries.iter().all(|entry| entry.key != WRITTEN_DOWN)
+            && let Some(value) = self.default_to_write_down()
+        {
+            entries.push(ConfigEntry {
+                key: WRITTEN_DOWN.to_owned(),
+                value,
+            });
+        }
+    }
+
+    /// A value that is taken back becomes the default of now, written down again.
+    pub(crate) fn write_down_changes(&self, changes: &mut [ConfigChange]) {
+        for change in changes {
+            if change.key == WRITTEN_DOWN && change.value.is_none() {
+                change.value = self.default_to_write_down();
+            }
+        }
+    }
+
+    fn default_to_write_down(&self) -> Option<String> {
+        let settings = TopicOverrides::default().describe(&self.defaults);
+        let mut settings = settings.into_iter();
+        settings
+            .find(|setting| setting.key == WRITTEN_DOWN)
+            .map(|setting| setting.value)
     }
 
     /// Checks changes to a topic's values.
@@ -141,4 +175,43 @@ impl TopicSettings {
 
 fn overrides(own: &BTreeMap<String, String>) -> Result<TopicOverrides, ConfigErrors> {
     TopicOverrides::parse(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(durability: ConfiguredDurability) -> TopicSettings {
+        let mut config = BrokerConfig::default();
+        config.topic_defaults.durability = durability;
+        TopicSettings::new(&config)
+    }
+
+    fn own(entries: &[ConfigEntry]) -> BTreeMap<String, String> {
+        let pairs = entries
+            .iter()
+            .map(|entry| (entry.key.clone(), entry.value.clone()));
+        pairs.collect()
+    }
+
+    #[test]
+    fn a_new_topic_keeps_the_durability_it_was_created_with() {
+        let then = settings(ConfiguredDurability::Synced);
+        let now = settings(ConfiguredDurability::Replicated);
+        let mut entries = Vec::new();
+        then.write_down(&mut entries);
+        let config = now.in_force(&own(&entries)).unwrap();
+        assert_eq!(config.durability, ConfiguredDurability::Synced);
+        // Its own value stays.
+        now.write_down(&mut entries);
+        assert_eq!(entries.len(), 1);
+        // Taken back, it is the default of whoever decides that.
+        let mut changes = vec![ConfigChange {
+            key: "durability".to_owned(),
+            value: None,
+        }];
+        now.write_down_changes(&mut changes);
+        let config = then.check_changes(&own(&entries), &changes).unwrap();
+        assert_eq!(config.durability, ConfiguredDurability::Replicated);
+    }
 }

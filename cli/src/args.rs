@@ -19,6 +19,7 @@ use crate::node::NodeArgs;
 use crate::partition::PartitionArgs;
 use crate::produce::ProduceArgs;
 use crate::topic::TopicArgs;
+use crate::verify::VerifyArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,7 +30,7 @@ Examples:
   highwater consume orders -o start -e -f '%o %k %v\\n'
 
 Exit status: 0 done, 1 failed, 2 something was found (check, verify), 3 timed out, 4 denied,
-5 not found, 64 wrong usage, 130 interrupted.";
+5 not found, 6 too little to judge (verify), 64 wrong usage, 130 interrupted.";
 
 /// Highwater: an append-only distributed log broker.
 #[derive(Debug, Parser)]
@@ -69,6 +70,8 @@ pub(crate) enum Verb {
     Balance(BalanceArgs),
     /// Ask a broker whether it is ready, as a health check does
     Health(HealthArgs),
+    /// Use a cluster while brokers fail, and check everything that it says
+    Verify(VerifyArgs),
     /// Look at a broker's files, offline
     Log(LogArgs),
     /// Check and explain a broker's configuration
@@ -92,6 +95,7 @@ impl Verb {
             Self::Node(args) => args.output.json(),
             Self::Partition(args) => args.output.json(),
             Self::Balance(args) => args.output.json(),
+            Self::Verify(args) => args.output.json(),
             Self::Log(args) => args.output.json(),
             Self::Config(args) => args.output.json(),
             Self::Bench(args) => args.output.json(),
@@ -263,6 +267,12 @@ mod tests {
             "balance cancel -o json",
             "health",
             "health --url http://h:1/readyz --timeout 2s",
+            "verify run",
+            "verify run -b h:1 -d 10m -p 8 -r 3 --producers 4 --rate 500 --value-bytes 100",
+            "verify run --spawn 3 --faults kill,pause,stop --fault-every 5s --fault-for 2s --seed 7",
+            "verify run --fault-command false --heal-command true --history f --keep -o json",
+            "verify run --acks 1 --no-idempotence --readers 2 -c durability=synced",
+            "verify check f -o json",
             "log dump dir",
             "log verify dir -o json",
             "config check",
@@ -330,6 +340,12 @@ mod tests {
             "partition elect orders/3 --accept-data-loss",
             "partition elect orders/3 --to 2 --unclean --accept-data-loss",
             "balance",
+            "verify",
+            "verify check",
+            "verify run --faults kill",
+            "verify run --spawn 3 --faults flood",
+            "verify run --spawn 3 -b h:1",
+            "verify run --heal-command true",
             "produce orders -K :  -k fixed",
             "broker --set novalue=",
         ] {

@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     Denied,
     /// There is no such topic, partition, file or setting.
     NotFound,
+    /// It was done, and shows nothing: too little happened.
+    Insufficient,
     /// The command line makes no sense.
     Usage,
     /// Stopped by Ctrl-C before the work was done.
@@ -38,6 +40,7 @@ impl From<Exit> for ExitCode {
             Exit::Timeout => Self::from(3),
             Exit::Denied => Self::from(4),
             Exit::NotFound => Self::from(5),
+            Exit::Insufficient => Self::from(6),
             Exit::Usage => Self::from(64),
             Exit::Interrupted => Self::from(130),
             Exit::Own(code) => code,

@@ -17,6 +17,11 @@ pub(crate) struct Interrupt {
 impl Interrupt {
     /// Listens from now on, to Ctrl-C and to SIGTERM.
     pub(crate) fn listen() -> Result<Self, Failure> {
+        Self::listen_and(|| {})
+    }
+
+    /// The same, and does this before a second signal ends the process.
+    pub(crate) fn listen_and(last: impl Fn() + Send + 'static) -> Result<Self, Failure> {
         let failed = |error| Failure::error(format!("cannot handle signals: {error}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -29,6 +34,7 @@ impl Interrupt {
                 }
                 if sender.send_replace(true) {
                     // Whoever asks twice has no patience for a full pipe or a broker that is gone.
+                    last();
                     std::process::exit(KILLED);
                 }
             }

@@ -3,8 +3,8 @@
 //! [`args`] declares what can be typed, one module per verb does it, [`exit`] says how it ends. A
 //! verb returns an [`exit::Outcome`]; only this file turns that into text on stderr and a status.
 //!
-//! [`topic`], [`produce`], [`consume`], [`cluster`], [`node`], [`partition`] and [`balance`] are
-//! clients of running brokers; [`broker`] is one; [`log`] and [`config`] only look at files. [`output`] prints results, [`progress`] what is
+//! [`topic`], [`produce`], [`consume`], [`cluster`], [`node`], [`partition`], [`balance`] and
+//! [`verify`] are clients of running brokers; [`broker`] is one; [`log`] and [`config`] only look at files. [`output`] prints results, [`progress`] what is
 //! going on.
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod balance;
 mod base64;
 mod bench;
 mod broker;
+mod cleanup;
 mod client_failure;
 mod cluster;
 mod completion;
@@ -33,6 +34,7 @@ mod produce;
 mod progress;
 mod replicas;
 mod topic;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -81,6 +83,7 @@ fn run(verb: Verb) -> Outcome {
         Verb::Partition(args) => block_on(partition::run(&args)),
         Verb::Balance(args) => block_on(balance::run(&args)),
         Verb::Health(args) => block_on(health::run(&args)),
+        Verb::Verify(args) => block_on(verify::run(&args)),
         Verb::Log(args) => log::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Bench(args) => block_on(async { Ok(bench::run(args).await?.into()) }),

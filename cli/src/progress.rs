@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const OF_A_TOTAL: &str =
     "{wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {msg}  {eta} left";
+const MESSAGE: &str = "{spinner} {msg}  {elapsed}";
 const WITHOUT_END: &str = "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}  {elapsed}";
 
 /// A line on stderr that shows how far long work has come; nothing where stderr is no terminal.
@@ -39,6 +40,29 @@ impl Progress {
         Self { bar }
     }
 
+    /// A message that changes.
+    pub(crate) fn message() -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self::hidden();
+        }
+        let bar = ProgressBar::new_spinner();
+        let style = ProgressStyle::with_template(MESSAGE)
+            .expect("the template is a constant that a test has parsed");
+        bar.set_style(style);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar }
+    }
+
+    /// Whether there is a terminal that shows it.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
+    /// Another message.
+    pub(crate) fn say(&self, message: String) {
+        self.bar.set_message(message);
+    }
+
     /// So many bytes more, and so many records in all.
     pub(crate) fn advance(&self, bytes: u64, records: u64) {
         if !self.bar.is_hidden() {
@@ -65,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_templates_are_right() {
-        for template in [OF_A_TOTAL, WITHOUT_END] {
+        for template in [OF_A_TOTAL, WITHOUT_END, MESSAGE] {
             ProgressStyle::with_template(template).unwrap();
         }
     }

@@ -65,7 +65,7 @@ impl Admin {
             let code = code(answer);
             matches!(code, Some(ErrorCode::NotController | ErrorCode::Busy))
         };
-        let (_, answer) = self.core.ask_until(request, passing, None).await?;
+        let (_, answer) = self.core.ask_until(request, passing, Vec::new()).await?;
         Ok(answer)
     }
 }

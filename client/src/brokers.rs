@@ -19,6 +19,9 @@ use crate::retry::Backoff;
 /// How long one address may take to answer before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
 
+/// How long others may take to be connected to while there is somebody who could be asked again.
+const ELSEWHERE_PATIENCE: Duration = Duration::from_millis(500);
+
 /// One connection per broker.
 #[derive(Debug)]
 pub(crate) struct Brokers {
@@ -31,11 +34,27 @@ pub(crate) struct Brokers {
     /// Who answered last where several would do. Staying with one broker, a client sees its own
     /// changes.
     favourite: Mutex<Option<NodeId>>,
-    /// Who refused last what metadata says is its own to do.
-    refused_by: Mutex<Option<NodeId>>,
-    /// Who still says so itself when it is asked about leaders anew: it is cut off from the others, and
-    /// does not know who has taken over.
-    unhelpful: Mutex<Option<NodeId>>,
+    asked_in_vain: Mutex<AskedInVain>,
+}
+
+/// Who had nothing new to say about leaders when they had to be asked for anew. It may be that there is
+/// nothing new yet; or that these brokers are cut off from the others, do not know who has taken over,
+/// and never will as long as only they are asked.
+#[derive(Debug, Default)]
+struct AskedInVain {
+    nodes: Vec<NodeId>,
+}
+
+impl AskedInVain {
+    /// With news the search is over; when everyone had a turn it begins anew.
+    fn note(&mut self, from: NodeId, was_news: bool) {
+        if was_news || self.nodes.contains(&from) {
+            self.nodes.clear();
+        }
+        if !was_news {
+            self.nodes.push(from);
+        }
+    }
 }
 
 /// The place of one broker's connection.
@@ -74,25 +93,18 @@ impl Brokers {
             cluster,
             slots: Mutex::default(),
             favourite: Mutex::default(),
-            refused_by: Mutex::default(),
-            unhelpful: Mutex::default(),
+            asked_in_vain: Mutex::default(),
         }
-    }
-
-    /// A broker refused what metadata says is its own to do.
-    pub(crate) fn note_refusal(&self, by: NodeId) {
-        *self.refused_by.lock() = Some(by);
     }
 
     /// A broker answered a question about leaders that had to be asked anew.
     pub(crate) fn note_answer(&self, from: NodeId, was_news: bool) {
-        let is_unhelpful = !was_news && *self.refused_by.lock() == Some(from);
-        *self.unhelpful.lock() = is_unhelpful.then_some(from);
+        self.asked_in_vain.lock().note(from, was_news);
     }
 
-    /// Who should not be asked next about leaders.
-    pub(crate) fn unhelpful(&self) -> Option<NodeId> {
-        *self.unhelpful.lock()
+    /// Who should be asked about leaders after all others.
+    pub(crate) fn asked_in_vain(&self) -> Vec<NodeId> {
+        self.asked_in_vain.lock().nodes.clone()
     }
 
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
@@ -233,15 +245,17 @@ impl Brokers {
                 }
             }
         }
-        match self.open_first(addresses).await {
-            Ok(connection) => {
+        let opening = self.open_first(addresses);
+        let Some(avoided) = self.live_besides(&[]) else {
+            let connection = self.keep(opening.await?);
+            return Ok(self.prefer(connection));
+        };
+        match timeout(ELSEWHERE_PATIENCE, opening).await {
+            Ok(Ok(connection)) => {
                 let connection = self.keep(connection);
                 Ok(self.prefer(connection))
             }
-            Err(error) => match self.live_besides(&[]) {
-                Some(connection) => Ok(connection),
-                None => Err(error),
-            },
+            Ok(Err(_)) | Err(_) => Ok(avoided),
         }
     }
 
@@ -313,5 +327,28 @@ impl Brokers {
             Some(there) => Arc::clone(there),
             None => Arc::clone(current.insert(Arc::new(connection))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two that know nothing newer do not keep a client between them.
+    #[test]
+    fn who_was_asked_in_vain_is_asked_again_after_all_others() {
+        let [a, b, c] = [1, 2, 3].map(NodeId::new);
+        let mut asked = AskedInVain::default();
+        asked.note(a, false);
+        asked.note(b, false);
+        assert_eq!(asked.nodes, [a, b]);
+        asked.note(c, true);
+        assert_eq!(asked.nodes, []);
+        asked.note(c, false);
+        asked.note(b, false);
+        asked.note(a, false);
+        // Nobody else could be reached.
+        asked.note(c, false);
+        assert_eq!(asked.nodes, [c]);
     }
 }

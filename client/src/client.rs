@@ -264,22 +264,22 @@ impl ClientCore {
         &self,
         request: &R,
     ) -> Result<R::Response, RequestError> {
-        self.ask_until(request, |_| false, None)
+        self.ask_until(request, |_| false, Vec::new())
             .await
             .map(|(_, answer)| answer)
     }
 
     /// As [`Self::ask_any`], and again also where the answer is that this was refused for the moment.
-    /// `last` is asked after the others. Returns who answered, too.
+    /// Those in `last` are asked after the others. Returns who answered, too.
     pub(crate) async fn ask_until<R: Request>(
         &self,
         request: &R,
         refused: impl Fn(&R::Response) -> bool,
-        last: Option<NodeId>,
+        last: Vec<NodeId>,
     ) -> Result<(NodeId, R::Response), RequestError> {
         let deadline = Instant::now() + self.request_timeout;
         let mut failures = 0;
-        let mut avoid = Vec::from_iter(last);
+        let mut avoid = last;
         loop {
             let attempt = async {
                 let connection = self.brokers.any(&avoid).await?;
@@ -344,7 +344,7 @@ impl ClientCore {
         }
         let before = self.metadata.topic(name.as_str());
         let (node, _) = self
-            .look_up_at(name.as_str(), self.brokers.unhelpful())
+            .look_up_at(name.as_str(), self.brokers.asked_in_vain())
             .await?;
         let after = self.metadata.topic(name.as_str());
         let was_news = match (&before, &after) {
@@ -361,15 +361,15 @@ impl ClientCore {
     /// Asks for the topic and takes the answer over. Where a broker does not know the topic, the
     /// controller has the last word: one that was created a moment ago is not known everywhere.
     pub(crate) async fn look_up(&self, name: &str) -> Result<MetadataResponse, RequestError> {
-        let (_, answer) = self.look_up_at(name, None).await?;
+        let (_, answer) = self.look_up_at(name, Vec::new()).await?;
         Ok(answer)
     }
 
-    /// As [`Self::look_up`]; `last` is asked after the others. Returns who answered, too.
+    /// As [`Self::look_up`]; those in `last` are asked after the others. Returns who answered, too.
     async fn look_up_at(
         &self,
         name: &str,
-        last: Option<NodeId>,
+        last: Vec<NodeId>,
     ) -> Result<(NodeId, MetadataResponse), RequestError> {
         let request = Metadata::request(name);
         let (node, mut answer) = self.ask_until(&request, |_| false, last).await?;

@@ -23,6 +23,7 @@ use crate::checkpoint::{self, RecoveryPoint};
 use crate::error::{IoError, OfflineReason, StorageError};
 use crate::layout::{self, SegmentFileKind};
 use crate::log::{IndexWritten, Log, SyncState};
+use crate::mutant::{Mutant, is_on};
 use crate::producer_snapshot::ProducerSnapshot;
 use crate::seal::Seal;
 use crate::segment::{Segment, SegmentIndex};
@@ -82,7 +83,13 @@ impl Log {
     ) -> Result<Offset, StorageError> {
         self.check_online().map_err(StorageError::Offline)?;
         let dirty = self.take_dirty(sync);
-        let bytes = match self.sync_data(&dirty) {
+        let bytes = match self.sync_data(&dirty).or_else(|error| {
+            if is_on(Mutant::FailedSyncRepeated) {
+                self.sync_data(&dirty)
+            } else {
+                Err(error)
+            }
+        }) {
             Ok(bytes) => bytes,
             Err(error) if error.is_shortage() => {
                 // Not a failed sync: none was tried. The timer tries again.
@@ -159,7 +166,7 @@ impl Log {
 
     fn sync_data(&self, dirty: &Dirty) -> Result<u64, IoError> {
         let disk = self.shared.disk();
-        if dirty.names {
+        if dirty.names && !is_on(Mutant::DirectoryNotSynced) {
             disk.sync_dir(&self.dir)
                 .map_err(IoError::on("sync", &self.dir))?;
         }

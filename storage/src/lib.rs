@@ -9,17 +9,14 @@
 //! - `log` one partition; `append` and `room` for it, `read`, `flush`, `trim`, `restart` the other
 //!   operations on it; `retention` what to delete, as a pure function
 //! - `segment` one file of batches; `tail` how it grows; `map` its memory, with all `unsafe`
-//! - `offset_index`, `time_index`, `seal`, `checkpoint`, `epoch_checkpoint`,
+//! - `offset_index`, `time_index`, `seal`, `checkpoint`, `epoch_checkpoint`, `producer_snapshot`,
 //!   `partition_meta` the other files; `small_file` how small ones are replaced, `durable_file` that
 //!   for others; `layout` names
-//! - `recovery` opening after a crash, `scan` verifying batches, `verify` and `scrub` later
-//!   `producer_snapshot`, `partition_meta` the other files; `small_file` how small ones are replaced,
-//!   `durable_file` that for others; `layout` names
 //! - `producer_state` idempotent producers, as a pure state machine; `producer_tracking` keeps it with a
 //!   log
-//! - `recovery` opening after a crash, `scan` verifying batches
+//! - `recovery` opening after a crash, `scan` verifying batches, `verify` and `scrub` later
 //! - `fuzzing` what must hold of any bytes in these files
-//! - `disk` the seam to the file system, `sim_disk` one that loses power
+//! - `disk` the seam to the file system, `sim_disk` one that loses power; `mutant` rules broken on purpose
 
 mod append;
 mod background;
@@ -35,6 +32,7 @@ mod identity;
 pub mod layout;
 mod log;
 pub mod map;
+pub mod mutant;
 mod offset_index;
 mod options;
 mod parallel;

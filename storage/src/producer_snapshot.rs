@@ -12,6 +12,7 @@ use highwater_protocol::ids::{Offset, ProducerEpoch, ProducerId, Sequence, Times
 use crate::disk::Disk;
 use crate::error::IoError;
 use crate::layout;
+use crate::mutant::{Mutant, is_on};
 use crate::producer_state::{BATCHES_KEPT, KnownBatch, Producer, Producers};
 use crate::small_file::{self, Fields, Kind, SmallFileError};
 use crate::trim::remove_if_there;
@@ -45,12 +46,16 @@ impl ProducerSnapshot {
         let count = u32::try_from(sorted.len()).expect("producers are bounded");
         payload.extend_from_slice(&count.to_le_bytes());
         for (id, producer) in &sorted {
+            let mut batches = producer.batches();
+            if is_on(Mutant::SnapshotKeepsOneBatch) {
+                batches = &batches[batches.len().saturating_sub(1)..];
+            }
             payload.extend_from_slice(&id.get().to_le_bytes());
             payload.extend_from_slice(&u32::from(producer.epoch.get()).to_le_bytes());
             payload.extend_from_slice(&producer.accepted.to_le_bytes());
             payload.extend_from_slice(&producer.last_offset.get().to_le_bytes());
-            payload.extend_from_slice(&u32::from(producer.kept).to_le_bytes());
-            for batch in producer.batches() {
+            payload.extend_from_slice(&(batches.len() as u32).to_le_bytes());
+            for batch in batches {
                 payload.extend_from_slice(&batch.first_sequence.get().to_le_bytes());
                 payload.extend_from_slice(&batch.last_sequence.get().to_le_bytes());
                 payload.extend_from_slice(&batch.first_offset.get().to_le_bytes());

@@ -26,6 +26,7 @@ use crate::error::{Damage, DamageKind, IoError, OpenError, ReadError};
 use crate::identity::ClosedLog;
 use crate::layout::{self, SegmentFileKind, parse_segment_name, segment_path};
 use crate::log::{IndexWritten, Log, LogParts};
+use crate::mutant::{Mutant, is_on};
 use crate::offset_index;
 use crate::options::LogOptions;
 use crate::partition_meta::PartitionMeta;
@@ -262,6 +263,9 @@ impl Recovery<'_> {
 
     /// Everything before it had been synced: by the checkpoint, or by the newest seal.
     fn durable_point(&self, checkpoint: &Checkpoint, found: &[Found]) -> RecoveryPoint {
+        if is_on(Mutant::DamageCut) {
+            return RecoveryPoint::at_start(checkpoint.log_start);
+        }
         let sealed = found
             .iter()
             .filter_map(|segment| segment.seal)

@@ -144,6 +144,32 @@ fn a_power_loss_is_unclean() {
     }
 }
 
+/// A marker that was restored, or whose removal the disk forgot, is about the life before the last one.
+#[test]
+fn a_marker_of_an_earlier_close_proves_nothing_about_a_later_life() {
+    let marker = data().join(crate::layout::CLEAN_SHUTDOWN);
+    for seed in 0..20 {
+        let disk = SimDisk::new();
+        let (engine, log) = lived(&disk);
+        engine.close().unwrap();
+        drop((log, engine));
+        disk.restart();
+        let old = disk.content(&marker).unwrap();
+        let engine = start(&disk);
+        let (_, log) = look(&engine);
+        engine.begin_life(BrokerEpoch::new(8)).unwrap();
+        let (log, _) = log.unwrap();
+        append(&log, 3);
+        drop((log, engine));
+        // With some seeds the log is now exactly as it was when it was closed.
+        disk.crash(&mut Dice::new(seed));
+        disk.plant(&marker, &old);
+        let (evidence, _) = look(&start(&disk));
+        assert_eq!(evidence.end, LifeEnd::Unclean, "seed {seed}");
+        assert_eq!(evidence.last_broker_epoch, epoch(8));
+    }
+}
+
 /// Starts that end before they begin a life: what was proved stays proved, and what was not cannot be
 /// proved by trying again.
 #[test]

@@ -70,20 +70,34 @@ impl BrokerProcess {
     /// When it does not serve.
     #[must_use]
     pub fn start_on(data_dir: &Path, listen: &str, settings: &[&str]) -> Self {
-        let mut command = Command::new(binary());
+        Self::start_behind(&[], data_dir, listen, settings)
+    }
+
+    /// Starts a broker whose command line stands behind `prefix` (empty, or a program that becomes what
+    /// it is told to run).
+    ///
+    /// # Panics
+    /// When it does not serve.
+    #[must_use]
+    pub fn start_behind(
+        prefix: &[String],
+        data_dir: &Path,
+        listen: &str,
+        settings: &[&str],
+    ) -> Self {
+        let mut command = command(prefix);
         command.args(arguments(data_dir, listen, settings));
         command.stderr(Stdio::inherit());
         Self::wait_until_it_serves(command)
     }
 
-    /// Starts a broker whose command line stands behind `prefix` (empty, or a program that becomes what
-    /// it is told to run), and appends what it logs to a file.
+    /// Like [`Self::start_behind`], and appends what the broker logs to a file.
     ///
     /// # Panics
     /// When it does not serve.
     #[must_use]
     pub fn start_logged(
-        prefix: &[&str],
+        prefix: &[String],
         data_dir: &Path,
         listen: &str,
         settings: &[&str],
@@ -94,56 +108,41 @@ impl BrokerProcess {
             .append(true)
             .open(log)
             .expect("the log file can be opened");
-        let mut command = match prefix {
-            [] => Command::new(binary()),
-            [program, arguments @ ..] => {
-                let mut command = Command::new(program);
-                command.args(arguments).arg(binary());
-                command
-            }
-        };
+        let mut command = command(prefix);
         command.args(arguments(data_dir, listen, settings));
         command.stderr(log);
         Self::wait_until_it_serves(command)
     }
 
-    /// Starts a broker whose files cannot grow beyond `file_bytes_max`, as if a quota held them.
+    /// Starts a broker that must not come to serve, waits until it gives up, and returns what it logged.
     ///
     /// # Panics
-    /// When it does not serve.
+    /// When it serves, or ends as if all were well.
     #[must_use]
-    pub fn start_with_file_limit(data_dir: &Path, file_bytes_max: u64, settings: &[&str]) -> Self {
-        // The shell ignores the signal that a file beyond the limit raises, and so does what it
-        // becomes: the broker then sees an error, as it would from a full disk. The limit stays soft,
-        // so that it can be raised later.
-        let script = "trap '' XFSZ; ulimit -S -f \"$0\"; exec \"$@\"";
-        let mut command = Command::new("bash");
-        command
-            .arg("-c")
-            .arg(script)
-            .arg((file_bytes_max / 1024).to_string())
-            .arg(binary());
-        command.args(arguments(data_dir, "127.0.0.1:0", settings));
-        command.stderr(Stdio::inherit());
-        Self::wait_until_it_serves(command)
+    pub fn refused(data_dir: &Path, listen: &str, settings: &[&str]) -> String {
+        let patience = DEADLINE.as_secs().to_string();
+        let mut command = command(&["timeout".to_owned(), patience]);
+        command.args(arguments(data_dir, listen, settings));
+        let output = command.stdin(Stdio::null()).output();
+        let output = output.expect("the broker can be started");
+        let served = String::from_utf8_lossy(&output.stdout);
+        assert!(served.is_empty(), "the broker served: {served}");
+        assert!(!output.status.success(), "{}", output.status);
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    /// Lifts the limit of [`Self::start_with_file_limit`].
+    /// Sets or lifts the limit of a broker that was started behind [`file_limit`].
     ///
     /// # Panics
     /// When the system refuses it.
-    pub fn lift_file_limit(&self) {
+    pub fn set_file_limit(&self, bytes_max: Option<u64>) {
         use rustix::process::{Resource, Rlimit, prlimit};
-        let unlimited = Rlimit {
-            current: None,
+        let limit = Rlimit {
+            current: bytes_max,
             maximum: None,
         };
-        prlimit(
-            Some(Pid::from_child(&self.child)),
-            Resource::Fsize,
-            unlimited,
-        )
-        .expect("the soft limit can be raised");
+        let pid = Pid::from_child(&self.child);
+        prlimit(Some(pid), Resource::Fsize, limit).expect("the soft limit can be set");
     }
 
     fn wait_until_it_serves(mut command: Command) -> Self {
@@ -275,6 +274,29 @@ impl Drop for BrokerProcess {
         // Already gone after `kill` and `terminate`; errors do not matter then.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What stands before a broker's command line so that its files cannot grow beyond a size (in bytes), as
+/// if a quota held them. `None`: until [`BrokerProcess::set_file_limit`] sets one.
+#[must_use]
+pub fn file_limit(bytes_max: Option<u64>) -> Vec<String> {
+    // The shell ignores the signal that a file beyond the limit raises, and so does what it becomes: the
+    // broker then sees an error, as it would from a full disk. The limit stays soft, so that it can be
+    // raised later.
+    let script = "trap '' XFSZ; ulimit -S -f \"$0\"; exec \"$@\"";
+    let limit = bytes_max.map_or("unlimited".to_owned(), |bytes| (bytes / 1024).to_string());
+    ["bash", "-c", script, &limit].map(str::to_owned).to_vec()
+}
+
+fn command(prefix: &[String]) -> Command {
+    match prefix {
+        [] => Command::new(binary()),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(binary());
+            command
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! A cluster of real broker processes, to be killed, paused and restarted.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
+use highwater_broker::free_loopback_addresses;
 use tempfile::TempDir;
 
 use crate::broker_process::BrokerProcess;
@@ -58,9 +58,21 @@ impl ClusterProcess {
     /// When they do not serve.
     #[must_use]
     pub fn start(brokers: usize, settings: &[&str]) -> Self {
-        let listen = free_addresses(brokers);
-        let prefixes = vec![Vec::new(); brokers];
-        Self::start_at(&listen, prefixes, settings, None)
+        Self::start_prepared(brokers, settings, |_, _| Vec::new())
+    }
+
+    /// Starts brokers whose empty data directories were prepared by `prepare`, which returns what stands
+    /// before the command line of that broker.
+    ///
+    /// # Panics
+    /// When they do not serve.
+    #[must_use]
+    pub fn start_prepared(
+        brokers: usize,
+        settings: &[&str],
+        prepare: impl FnMut(usize, &Path) -> Vec<String>,
+    ) -> Self {
+        Self::start_at(&free_addresses(brokers), settings, None, prepare)
     }
 
     /// Starts brokers, each in a network namespace of its own.
@@ -75,33 +87,29 @@ impl ClusterProcess {
             .clone()
             .map(|index| format!("{}:{PORT}", namespaces.address(index)))
             .collect();
-        let prefixes = places.map(|index| namespaces.enter(index)).collect();
-        Self::start_at(&listen, prefixes, settings, Some(namespaces))
+        let mut prefixes = places
+            .map(|index| namespaces.enter(index))
+            .collect::<Vec<_>>();
+        let prefix = |index: usize, _: &Path| std::mem::take(&mut prefixes[index]);
+        Self::start_at(&listen, settings, Some(namespaces), prefix)
     }
 
     fn start_at(
         listen: &[String],
-        prefixes: Vec<Vec<String>>,
         settings: &[&str],
         namespaces: Option<Namespaces>,
+        mut prepare: impl FnMut(usize, &Path) -> Vec<String>,
     ) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("highwater-cluster-")
             .tempdir()
             .expect("a directory");
         let seeds = listen.to_vec();
-        let brokers = listen.iter().zip(prefixes).enumerate();
-        let brokers = brokers.map(|(index, (listen, prefix))| Node {
-            listen: listen.clone(),
-            data_dir: dir.path().join(format!("data-{}", index + 1)),
-            log: dir.path().join(format!("broker-{}.log", index + 1)),
-            prefix,
-            settings: vec![
-                format!("node.id={}", index + 1),
-                format!("cluster.seeds={}", seeds.join(",")),
-                LOG.to_owned(),
-            ],
-            process: None,
+        let brokers = listen.iter().enumerate().map(|(index, listen)| {
+            let mut node = Node::new(dir.path(), index, listen, &seeds);
+            std::fs::create_dir(&node.data_dir).expect("a directory");
+            node.prefix = prepare(index, &node.data_dir);
+            node
         });
         let mut cluster = Self {
             brokers: brokers.collect(),
@@ -216,6 +224,51 @@ impl ClusterProcess {
         });
     }
 
+    /// Starts a broker that was killed or terminated, which must not come to serve, and returns what it
+    /// logged.
+    ///
+    /// # Panics
+    /// When it serves.
+    #[must_use]
+    pub fn refused(&self, index: usize) -> String {
+        let broker = &self.brokers[index];
+        assert!(broker.process.is_none(), "the broker is down");
+        let settings = broker.settings(&self.settings);
+        BrokerProcess::refused(&broker.data_dir, &broker.listen, &settings)
+    }
+
+    /// Starts one more broker, with the next id and an empty directory, and returns its number.
+    ///
+    /// # Panics
+    /// When it does not serve, or the others are in namespaces: there is none for it.
+    pub fn add(&mut self) -> usize {
+        assert!(self.namespaces.is_none(), "there is no namespace for it");
+        let index = self.brokers.len();
+        let listen = free_addresses(1).remove(0);
+        let dir = self.dir.as_ref().expect("it is there until the end");
+        let mut node = Node::new(dir.path(), index, &listen, &self.seeds);
+        node.start(&self.settings);
+        self.brokers.push(node);
+        self.seeds.push(listen);
+        index
+    }
+
+    /// Where a broker keeps its data.
+    #[must_use]
+    pub fn data_dir(&self, index: usize) -> &Path {
+        &self.brokers[index].data_dir
+    }
+
+    /// What a broker has logged so far.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    #[must_use]
+    pub fn log(&self, index: usize) -> String {
+        let log = std::fs::read(&self.brokers[index].log).expect("the log can be read");
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     fn take(&mut self, index: usize) -> BrokerProcess {
         let process = self.brokers[index].process.take();
         process.expect("the broker runs")
@@ -232,15 +285,33 @@ impl ClusterProcess {
 }
 
 impl Node {
-    fn start(&mut self, settings: &[String]) {
-        let own = self.settings.iter().chain(settings);
-        let settings: Vec<&str> = own.map(String::as_str).collect();
-        let prefix: Vec<&str> = self.prefix.iter().map(String::as_str).collect();
+    fn new(dir: &Path, index: usize, listen: &str, seeds: &[String]) -> Self {
+        let number = index + 1;
+        Self {
+            listen: listen.to_owned(),
+            data_dir: dir.join(format!("data-{number}")),
+            log: dir.join(format!("broker-{number}.log")),
+            prefix: Vec::new(),
+            settings: vec![
+                format!("node.id={number}"),
+                format!("cluster.seeds={}", seeds.join(",")),
+                LOG.to_owned(),
+            ],
+            process: None,
+        }
+    }
+
+    fn settings<'a>(&'a self, shared: &'a [String]) -> Vec<&'a str> {
+        let all = self.settings.iter().chain(shared);
+        all.map(String::as_str).collect()
+    }
+
+    fn start(&mut self, shared: &[String]) {
         let process = BrokerProcess::start_logged(
-            &prefix,
+            &self.prefix,
             &self.data_dir,
             &self.listen,
-            &settings,
+            &self.settings(shared),
             &self.log,
         );
         self.process = Some(process);
@@ -271,15 +342,6 @@ impl Drop for ClusterProcess {
 
 /// Addresses on which a broker can listen and nobody else does.
 fn free_addresses(count: usize) -> Vec<String> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let [_, high, middle, low] = std::process::id().to_be_bytes();
-    let one = || {
-        let [_, _, _, own] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        // Not where embedded clusters are; nor 127.0.x.x, where everybody else is.
-        let ip = Ipv4Addr::new(127, 251 + (high ^ middle) % 4, low, 1 + own % 250);
-        let listener = TcpListener::bind((ip, 0)).expect("a loopback address has free ports");
-        let address = listener.local_addr().expect("it is bound");
-        address.to_string()
-    };
-    std::iter::repeat_with(one).take(count).collect()
+    let addresses = free_loopback_addresses(count).expect("a loopback address has free ports");
+    addresses.iter().map(ToString::to_string).collect()
 }

@@ -56,13 +56,21 @@ impl Health {
         let admin = self.client.admin();
         admin.create_topic(new).await.expect("a topic is created");
         self.whole(topic).await;
+        self.voters(3).await;
+    }
+
+    /// Waits until so many nodes vote.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub async fn voters(&self, count: usize) {
         let began = Instant::now();
         loop {
-            let quorum = admin.describe_quorum().await;
+            let quorum = self.client.admin().describe_quorum().await;
             let voters = quorum.as_ref().map_or(0, |quorum| {
                 quorum.members.iter().filter(|member| member.voter).count()
             });
-            if voters >= 3 {
+            if voters >= count {
                 return;
             }
             assert!(began.elapsed() < self.within, "no quorum: {quorum:?}");
@@ -75,6 +83,14 @@ impl Health {
     /// # Panics
     /// When that takes too long.
     pub async fn whole(&self, topic: &str) {
+        self.whole_now(topic).await;
+    }
+
+    /// The same, and says how it is then.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub async fn whole_now(&self, topic: &str) -> TopicDescription {
         let is_whole = |topic: &TopicDescription| {
             topic.partitions.iter().all(|partition| {
                 partition.isr.len() == 3
@@ -83,7 +99,7 @@ impl Health {
             })
         };
         self.until(topic, "all replicas are in sync", is_whole)
-            .await;
+            .await
     }
 
     /// Waits until a topic is as it should be.

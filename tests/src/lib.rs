@@ -7,6 +7,9 @@ pub mod cluster_process;
 pub mod health;
 pub mod namespaces;
 pub mod raw;
+pub mod rot;
+pub mod scene;
+pub mod small_disk;
 pub mod workload;
 
 use std::path::{Path, PathBuf};

@@ -10,7 +10,9 @@
 //! ```
 //!
 //! The addresses are those that are set aside for benchmarks: nothing leaves this machine. A cut link
-//! swallows packets without a word, as a broken switch does.
+//! swallows packets without a word, as a broken switch does. So does a path from one broker to another
+//! that is cut in one direction: the receiver drops what comes from that address. A link can be slow as
+//! well, in both directions, with a queue in front of it as slow links have.
 
 use std::net::Ipv4Addr;
 use std::process::{Command, Output};
@@ -22,6 +24,13 @@ const PREFIX: &str = "hwt";
 
 /// More would not fit into the addresses between clients and brokers.
 const BROKERS_MAX: usize = 16;
+
+/// How long a packet may wait in front of a slow link before it is dropped.
+const QUEUE_MS_MAX: u32 = 400;
+
+/// Where the rules that drop packets stand: in front of the one that delivers them.
+const DROP_RULE: u32 = 10;
+const DELIVER_RULE: u32 = 100;
 
 /// Networks are chosen and made one at a time.
 static MAKING: Mutex<()> = Mutex::new(());
@@ -72,6 +81,15 @@ impl Namespaces {
         let (name, hub, number) = (self.name(index), self.hub(), self.number);
         let address = self.address(index);
         ip(&format!("-n {name} addr add {address}/32 dev lo"));
+        // The rule of the system stands in front of all others, and with it packets that are to be
+        // dropped would be delivered.
+        ip(&format!(
+            "-n {name} rule add pref {DELIVER_RULE} lookup local"
+        ));
+        ip(&format!("-n {name} rule del pref 0"));
+        // Questions for a neighbour come from the address of the link: they are never dropped.
+        let announce = "echo 2 > /proc/sys/net/ipv4/conf/all/arp_announce";
+        run("ip", &["netns", "exec", name, "sh", "-c", announce]);
 
         ip(&format!(
             "-n {name} link add brokers type veth peer name b{index} netns {hub}"
@@ -131,6 +149,43 @@ impl Namespaces {
             self.hub(),
             link.word()
         ));
+    }
+
+    /// Cuts what one broker sends to another, and not what it is sent by it; or lets it through again.
+    ///
+    /// # Panics
+    /// When the system refuses it.
+    pub fn set_path(&self, from: usize, to: usize, link: Link) {
+        let change = match link {
+            Link::Cut => "add",
+            Link::Up => "del",
+        };
+        ip(&format!(
+            "-n {} rule {change} pref {} from {} blackhole",
+            self.name(to),
+            DROP_RULE + u32::try_from(from).expect("few brokers"),
+            self.address(from)
+        ));
+    }
+
+    /// Makes a broker's link to the other brokers slow, in both directions, or as fast as ever.
+    ///
+    /// # Panics
+    /// When the system refuses it.
+    pub fn set_brokers_rate(&self, index: usize, kbit_per_second: Option<u32>) {
+        let ours = ["-n", self.name(index), "qdisc"];
+        let theirs = ["-n", self.hub(), "qdisc"];
+        let link = format!("b{index}");
+        for (end, device) in [(ours, "brokers"), (theirs, link.as_str())] {
+            let change = match kbit_per_second {
+                None => format!("del dev {device} root"),
+                Some(rate) => format!(
+                    "replace dev {device} root tbf rate {rate}kbit burst 16kb latency {QUEUE_MS_MAX}ms"
+                ),
+            };
+            let arguments: Vec<&str> = end.into_iter().chain(change.split(' ')).collect();
+            run("tc", &arguments);
+        }
     }
 
     /// Cuts a broker off from clients, or connects it again.
@@ -254,10 +309,20 @@ fn services(number: u8) -> String {
 /// # Panics
 /// When it fails.
 fn ip(arguments: &str) -> String {
-    let done = try_ip(arguments).expect("the ip program can be run");
+    let arguments: Vec<&str> = arguments.split_whitespace().collect();
+    run("ip", &arguments)
+}
+
+/// Runs a program of iproute2.
+///
+/// # Panics
+/// When it fails.
+fn run(program: &str, arguments: &[&str]) -> String {
+    let done = Command::new(program).args(arguments).output();
+    let done = done.expect("programs of iproute2 can be run");
     assert!(
         done.status.success(),
-        "ip {arguments}: {} Network namespaces take root (CAP_NET_ADMIN and CAP_SYS_ADMIN).",
+        "{program} {arguments:?}: {} Network namespaces take root (CAP_NET_ADMIN and CAP_SYS_ADMIN).",
         String::from_utf8_lossy(&done.stderr)
     );
     String::from_utf8_lossy(&done.stdout).into_owned()

@@ -13,7 +13,9 @@ use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::frame::{
     decode_body, decode_error_message, decode_response_header, encode_request,
 };
-use highwater_protocol::ids::{CorrelationId, Offset, PartitionId, Timestamp, TopicId};
+use highwater_protocol::ids::{
+    ClusterId, CorrelationId, NodeId, Offset, PartitionId, Timestamp, TopicId,
+};
 use highwater_protocol::messages::{
     Acks, ConfigEntry, CreateTopicsRequest, FetchPartition, FetchRequest, FetchTopic, HELLO_MAGIC,
     HelloRequest, Isolation, MetadataRequest, NewTopic, ProducePartition, ProduceRequest,
@@ -73,14 +75,26 @@ impl RawClient {
     /// When the broker is there and refuses it.
     pub fn try_hello(address: SocketAddr) -> io::Result<Self> {
         let mut client = Self::connect(address)?;
-        let hello = HelloRequest {
-            node_id: None,
-            magic: HELLO_MAGIC,
-            client_name: "raw test client".to_owned(),
-            client_version: "0".to_owned(),
-            cluster_id: None,
-        };
-        client.try_call(&hello)?.expect("the broker answers Hello");
+        client
+            .try_call(&hello(None, None))?
+            .expect("the broker answers Hello");
+        Ok(client)
+    }
+
+    /// Connects and says that it is a broker of a cluster.
+    ///
+    /// # Errors
+    /// [`Refused`] when it is not welcome.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub fn hello_as(
+        address: SocketAddr,
+        node_id: NodeId,
+        cluster_id: Option<ClusterId>,
+    ) -> Result<Self, Refused> {
+        let mut client = Self::connect(address).expect("the broker accepts connections");
+        client.call(&hello(Some(node_id), cluster_id))?;
         Ok(client)
     }
 
@@ -353,6 +367,16 @@ impl RawClient {
             topics: Some(Vec::new()),
         })
         .expect("the broker serves");
+    }
+}
+
+fn hello(node_id: Option<NodeId>, cluster_id: Option<ClusterId>) -> HelloRequest {
+    HelloRequest {
+        node_id,
+        magic: HELLO_MAGIC,
+        client_name: "raw test client".to_owned(),
+        client_version: "0".to_owned(),
+        cluster_id,
     }
 }
 

@@ -106,7 +106,7 @@ async fn a_client_that_closes_its_side_gets_the_answers_to_what_it_asked() {
     assert_eq!(error, ErrorCode::None);
     let response: ProduceResponse = decode_body(body, ApiVersion(1)).unwrap();
     let result = &response.topics[0].partitions[0];
-    assert_eq!(result.base_offset, Some(Offset::ZERO));
+    assert_eq!(result.base_offset, Some(Offset::ZERO), "{result:?}");
     assert!(client.until_closed().is_empty());
     broker.shutdown().await.unwrap();
 }

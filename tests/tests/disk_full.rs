@@ -5,42 +5,17 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{Offset, PartitionId, TopicId};
 use highwater_protocol::messages::Acks;
-use highwater_tests::broker_process::BrokerProcess;
+use highwater_tests::broker_process::{BrokerProcess, file_limit};
 use highwater_tests::raw::{RawClient, batch_of};
+use highwater_tests::small_disk::SmallDisk;
 
 const BATCH_BYTES: usize = 256 << 10;
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A small file system of its own, unmounted when dropped.
-struct SmallDisk<'a> {
-    path: &'a Path,
-}
-
-impl<'a> SmallDisk<'a> {
-    /// Mounts a tmpfs of 48 MiB, where this user may mount.
-    fn mount(path: &'a Path) -> Option<Self> {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=48m", "highwater-test"])
-            .arg(path)
-            .output()
-            .is_ok_and(|output| output.status.success());
-        mounted.then_some(Self { path })
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        // Lazily: the broker's maps may still be around for a moment.
-        let _ = Command::new("umount").arg("-l").arg(self.path).status();
-    }
-}
 
 fn value(number: u64) -> Vec<u8> {
     let mut value = format!("{number}:").into_bytes();
@@ -116,7 +91,7 @@ fn goes_on(client: &mut RawClient, topic: TopicId, number: u64) {
 
 fn full_disk(durability: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(dir.path());
+    let disk = SmallDisk::mount(dir.path(), 48);
     let settings = [
         "storage.min.free.bytes=0",
         "segment.bytes=8MiB",
@@ -127,11 +102,8 @@ fn full_disk(durability: &str) {
         fs::write(&filler, vec![1; 16 << 20]).unwrap();
         BrokerProcess::start(dir.path(), &settings)
     } else {
-        eprintln!(
-            "NOTE: mounting a small tmpfs was refused; a limit on the size of files \
-             (RLIMIT_FSIZE) stands in for the full disk"
-        );
-        BrokerProcess::start_with_file_limit(dir.path(), 4 << 20, &settings)
+        let limit = file_limit(Some(4 << 20));
+        BrokerProcess::start_behind(&limit, dir.path(), "127.0.0.1:0", &settings)
     };
     let mut client = RawClient::hello(broker.address());
     let topic = client.create_topic_with("t", 1, &[("durability", durability)]);
@@ -155,7 +127,7 @@ fn full_disk(durability: &str) {
     if disk.is_some() {
         fs::remove_file(&filler).unwrap();
     } else {
-        broker.lift_file_limit();
+        broker.set_file_limit(None);
     }
     goes_on(&mut client, topic, count);
     assert_holds(&mut client, topic, count + 1);

@@ -2,19 +2,13 @@
 //! and nothing that was acknowledged is lost.
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
-use std::time::Duration;
-
 use highwater_tests::cluster_process::{ClusterProcess, QUICK};
 use highwater_tests::health::Health;
+use highwater_tests::scene::{DEADLINE, Plan, Scene, TOPIC, rounds};
 use highwater_tests::workload::Workload;
-
-/// How long anything may take.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a session (6 s by default) and an election may take together, with room for a busy machine.
 const TAKE_OVER_MS_MAX: u64 = 15_000;
-
-const TOPIC: &str = "t";
 
 /// With the timeouts that users get.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,4 +77,32 @@ async fn all_brokers_killed_at_once_come_back_by_themselves() {
         );
         outcome.check(cluster.seeds()).await;
     }
+}
+
+/// Whoever leads one partition is killed, and then whoever leads it after that, as soon as the one before
+/// is up again and without waiting until it is in sync.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_of_one_partition_is_chased() {
+    let plan = Plan {
+        partitions: 3,
+        configs: &[("durability", "synced"), ("segment.bytes", "2MiB")],
+        value_bytes: 100,
+    };
+    let mut scene = Scene::set_up(ClusterProcess::start(3, QUICK), plan).await;
+    for _ in 0..5 * rounds() {
+        let victim = scene.health.leader(TOPIC, 0).await;
+        scene.kill(victim);
+        let what = "another leads";
+        scene
+            .until_seen_without(victim, what, |topic| {
+                let leader = topic.partitions[0]
+                    .leader
+                    .map(highwater_tests::health::index);
+                leader.is_some_and(|leader| leader != victim)
+            })
+            .await;
+        scene.load.progress_in(&[0], 20, DEADLINE).await;
+        scene.restart(victim);
+    }
+    scene.wind_up().await;
 }

@@ -14,12 +14,9 @@ use highwater_protocol::messages::{
 use highwater_tests::cluster_process::{ClusterProcess, QUICK};
 use highwater_tests::health::{Health, index, node};
 use highwater_tests::raw::{RawClient, Refused, batch_of};
+use highwater_tests::scene::{DEADLINE, Plan, Scene, TOPIC, rounds};
 use highwater_tests::workload::Workload;
 
-/// How long anything may take.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-const TOPIC: &str = "t";
 const PARTITIONS: u32 = 3;
 
 /// Longer than a session of the quick settings.
@@ -261,6 +258,37 @@ async fn a_follower_that_stands_still_holds_nobody_up() {
         health.whole(TOPIC).await;
     }
     wind_up(cluster, &health, load).await;
+}
+
+/// A leader that is not the controller, and a controller that leads nothing: who loses one of the two
+/// roles loses no more than that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_and_a_controller_that_stand_still_are_replaced_one_without_the_other() {
+    let plan = Plan {
+        partitions: PARTITIONS,
+        configs: &[("durability", "synced"), ("segment.bytes", "2MiB")],
+        value_bytes: 100,
+    };
+    let scene = Scene::set_up(ClusterProcess::start(3, QUICK), plan).await;
+    for _ in 0..rounds() {
+        let controller = scene.health.controller().await;
+        let mut others = (0..3).filter(|broker| *broker != controller);
+        let (one, other) = (others.next().unwrap(), others.next().unwrap());
+        for (partition, leader) in [(0, one), (1, one), (2, other)] {
+            scene.give_lead(partition, leader).await;
+        }
+        for paused in [one, controller] {
+            scene.pause(paused);
+            let began = Instant::now();
+            scene.others_lead(paused).await;
+            println!("replaced after {:?}", began.elapsed());
+            scene.progress(30).await;
+            tokio::time::sleep(LONG.saturating_sub(began.elapsed())).await;
+            scene.resume(paused);
+            scene.health.whole(TOPIC).await;
+        }
+    }
+    scene.wind_up().await;
 }
 
 /// Shorter than a session, again and again, and of whoever leads: nobody needs to be replaced, and

@@ -55,7 +55,14 @@ fn invariants_name_tests_that_exist() {
         ("docs/STORAGE.md", &["storage", "tests"][..]),
         (
             "docs/REPLICATION.md",
-            &["coordination", "broker", "storage", "client", "tests"][..],
+            &[
+                "coordination",
+                "broker",
+                "storage",
+                "client",
+                "verify",
+                "tests",
+            ][..],
         ),
     ] {
         let text = fs::read_to_string(workspace_root().join(document)).unwrap();

@@ -90,6 +90,7 @@ fn unsafe_code_is_in_the_mapping_module_alone() {
         "config",
         "client",
         "broker",
+        "verify",
         "tests",
     ] {
         let lib = std::fs::read_to_string(workspace_root().join(name).join("src/lib.rs")).unwrap();
@@ -124,6 +125,7 @@ fn crates_depend_only_as_the_map_says() {
         ("highwater-coordination", &["highwater-protocol"][..]),
         ("highwater-config", &["highwater-protocol"][..]),
         ("highwater-client", &["highwater-protocol"][..]),
+        ("highwater-verify", &["highwater-client"][..]),
         (
             "highwater-broker",
             &[
@@ -166,6 +168,36 @@ fn crates_depend_only_as_the_map_says() {
             }
         }
     }
+}
+
+/// Rules that can be broken are for `tests/tests/mutants.rs`, which builds them itself.
+#[test]
+fn no_build_that_is_shipped_or_tested_has_mutants() {
+    let metadata = metadata();
+    let named = |features: &serde_json::Value| {
+        let mut features = features.as_array().into_iter().flatten();
+        features.any(|feature| feature.as_str().unwrap().contains("mutants"))
+    };
+    let mut having = 0;
+    for package in metadata["packages"].as_array().unwrap() {
+        let features = package["features"].as_object().unwrap();
+        having += usize::from(features.contains_key("mutants"));
+        for (name, implied) in features.iter().filter(|(name, _)| *name != "mutants") {
+            assert!(
+                !named(implied),
+                "{}/{name} asks for mutants",
+                package["name"]
+            );
+        }
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let name = &dependency["name"];
+            assert!(
+                !named(&dependency["features"]),
+                "{name} is asked for mutants"
+            );
+        }
+    }
+    assert!(having > 1, "there are mutants");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::shared::Shared;
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long this broker may take to hear of a change that was made.
-const HEAR_TIMEOUT: Duration = Duration::from_secs(5);
+const HEAR_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whom a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_protocol::error_code::ErrorCode;
-use highwater_protocol::ids::{Offset, PartitionId, TopicId};
+use highwater_protocol::ids::{NodeId, Offset, PartitionId, TopicId};
 use highwater_protocol::messages::{
     FetchPartition, FetchPartitionResult, FetchRequest, FetchResponse, FetchTopicResult,
 };
@@ -16,7 +16,7 @@ use highwater_storage::ReadSlice;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Answer, Reply, Response};
+use super::{Answer, Reply, Response, sender};
 use crate::lease;
 use crate::partition::Partition;
 use crate::partitions::Refusal;
@@ -32,7 +32,18 @@ const WAIT_MS_MAX: u32 = 5 * 60 * 1000;
 /// What a partition of a waiting request holds: what was asked, what it is waited for with, and a result.
 const PARTITION_BYTES: usize = 512;
 
-pub(crate) fn handle(shared: &Arc<Shared>, request: FetchRequest, reply: Reply) -> Answer {
+pub(crate) fn handle(
+    shared: &Arc<Shared>,
+    sender: Option<NodeId>,
+    request: FetchRequest,
+    reply: Reply,
+) -> Answer {
+    // What a follower tells commits records.
+    if let Some(replica) = &request.replica
+        && let Err(refusal) = sender::check(sender, replica.node_id)
+    {
+        return Answer::Now(reply.error(shared, refusal.code, &refusal.message));
+    }
     let first = Pass::run(shared, &request, Look::First);
     if first.is_enough(shared, &request) || request.wait_ms_max == 0 {
         return match first.all_resident() {

@@ -31,6 +31,10 @@ pub(crate) fn handle(
         );
         return Answer::Last(reply.error(shared, ErrorCode::WrongCluster, &message));
     }
+    if request.node_id.is_some() && request.cluster_id.is_none() {
+        let message = "a broker says of which cluster it is";
+        return Answer::Last(reply.error(shared, ErrorCode::WrongCluster, message));
+    }
     peer.client = Some(Client {
         name: cut(&request.client_name).to_owned(),
         version: cut(&request.client_version).to_owned(),

@@ -28,6 +28,15 @@ struct Broker {
 }
 
 async fn call<R: Request>(shared: &Arc<Shared>, request: &R) -> R::Response {
+    call_as(FOLLOWER, shared, request).await.unwrap()
+}
+
+/// What a node is answered that said Hello as this one.
+async fn call_as<R: Request>(
+    node: NodeId,
+    shared: &Arc<Shared>,
+    request: &R,
+) -> Result<R::Response, ErrorCode> {
     let version = R::API.versions().1;
     let mut frame = BytesMut::new();
     for slice in highwater_protocol::frame::encode_request(request, version, CorrelationId::ZERO) {
@@ -38,7 +47,7 @@ async fn call<R: Request>(shared: &Arc<Shared>, request: &R) -> R::Response {
         client: Some(Client {
             name: "test".to_owned(),
             version: String::new(),
-            node_id: Some(FOLLOWER),
+            node_id: Some(node),
         }),
     };
     let frame = frame.freeze().slice(4..);
@@ -49,8 +58,10 @@ async fn call<R: Request>(shared: &Arc<Shared>, request: &R) -> R::Response {
     };
     let mut input = Decoder::new(Bytes::from(answer.concat()).slice(4..));
     let header = highwater_protocol::frame::decode_response_header(&mut input).unwrap();
-    assert_eq!(header.error, ErrorCode::None);
-    decode_body(input, version).unwrap()
+    match header.error {
+        ErrorCode::None => Ok(decode_body(input, version).unwrap()),
+        code => Err(code),
+    }
 }
 
 impl Broker {
@@ -148,7 +159,9 @@ impl Broker {
     }
 
     async fn fetch(&self, request: FetchRequest) -> FetchPartitionResult {
-        let mut answer = call(self.shared(), &request).await;
+        let replica = request.replica.as_ref();
+        let node = replica.map_or(FOLLOWER, |replica| replica.node_id);
+        let mut answer = call_as(node, self.shared(), &request).await.unwrap();
         answer.topics[0].partitions.remove(0)
     }
 
@@ -306,5 +319,42 @@ async fn followers_that_are_none_or_are_behind_are_told_why() {
         request.topics[0].partitions[0].last_epoch = Some(LeaderEpoch::new(5000));
     });
     assert_eq!(later.await, ErrorCode::EpochAhead);
+    broker.broker.shutdown().await.unwrap();
+}
+
+/// What a follower says of itself commits records, so nothing that cannot be so counts.
+#[tokio::test]
+async fn a_follower_that_lies_commits_nothing_beyond_what_is_there() {
+    let broker = Broker::start().await;
+    let partition = broker.lead_with_follower();
+    for _ in 0..3 {
+        let appended = broker.produce(Acks::Leader, 1000).await;
+        assert_eq!(appended.error, ErrorCode::None);
+    }
+    // In the name of another.
+    let stolen = broker.follower(3);
+    let refused = call_as(NodeId::new(99), broker.shared(), &stolen).await;
+    assert_eq!(refused.unwrap_err(), ErrorCode::InvalidRequest);
+    assert_eq!(partition.high_watermark(), Offset::ZERO);
+    // Beyond the end of the leader's log: it is told where the leader's ends, or that nothing is there.
+    let beyond = broker.fetch(broker.follower(1000)).await;
+    assert_eq!(beyond.diverging.unwrap().end, Offset::new(3));
+    assert_eq!(beyond.high_watermark, Offset::ZERO);
+    let mut without_epoch = broker.follower(1000);
+    without_epoch.topics[0].partitions[0].last_epoch = None;
+    let without_epoch = broker.fetch(without_epoch).await;
+    assert_eq!(without_epoch.error, ErrorCode::OffsetOutOfRange);
+    assert_eq!(partition.high_watermark(), Offset::ZERO);
+    // More on its disk than in its log: what it has counts.
+    let mut durable = broker.follower(1);
+    durable.topics[0].partitions[0].durable_end = Some(Offset::MAX);
+    assert_eq!(broker.fetch(durable).await.error, ErrorCode::None);
+    assert_eq!(partition.high_watermark(), Offset::new(1));
+    // Backwards: what was committed stays so.
+    assert_eq!(
+        broker.fetch(broker.follower(0)).await.error,
+        ErrorCode::None
+    );
+    assert_eq!(partition.high_watermark(), Offset::new(1));
     broker.broker.shutdown().await.unwrap();
 }

@@ -41,10 +41,11 @@ impl Controller {
         validate_only: bool,
     ) -> Result<TopicCreated, ChangeError> {
         let settings = Arc::clone(&self.topic_settings);
-        let asked = request.clone();
+        let mut asked = request.clone();
         let (created, _) = self
             .change(move |situation| {
                 let config = settings.check_new(&asked.configs)?;
+                settings.write_down(&mut asked.configs);
                 let active = situation
                     .image
                     .brokers()
@@ -112,6 +113,8 @@ impl Controller {
     ) -> Result<(), ChangeError> {
         let settings = Arc::clone(&self.topic_settings);
         let asked = name.to_owned();
+        let mut changes = changes;
+        settings.write_down_changes(&mut changes);
         self.change(move |situation| {
             let topic = known(situation.image, &asked)?;
             let config = settings.check_changes(&topic.configs, &changes)?;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use highwater_protocol::codec::DecodeError;
 use highwater_protocol::ids::{NodeId, Offset, PartitionId, TopicId, TopicName};
 use highwater_protocol::record::{RecordError, RecordIter, RecordLimits};
-use highwater_protocol::record_batch::{BatchError, Batches};
+use highwater_protocol::record_batch::{BatchError, Batches, verify_batch};
 use highwater_storage::durable_file::DurableFileError;
 use highwater_storage::{
     Durability, Engine, Log, LogOptions, PartitionMeta, ReadError, StorageError as DiskError,
@@ -70,7 +70,11 @@ pub(crate) enum LogStoreError {
     #[error("metadata log: {0}")]
     Read(#[from] ReadError),
     /// A batch in it is damaged.
-    #[error("metadata log is damaged at index {index}: {source}")]
+    #[error(
+        "metadata log is damaged at index {index}: {source}. A node that does not know any more what it \
+         answered for cannot go on: remove it with `node remove`, and let it join anew with an empty \
+         directory and without its old node.id"
+    )]
     Batch {
         /// Where.
         index: u64,
@@ -309,13 +313,16 @@ impl Inner {
 }
 
 /// Takes the entries out of batches of one record each, the first of which is entry `index`.
-fn decode_slice(
+pub(super) fn decode_slice(
     records: &Bytes,
     mut index: u64,
     entries: &mut Vec<Entry>,
 ) -> Result<(), LogStoreError> {
     for batch in Batches::new(records) {
-        let (_, batch) = batch.map_err(|source| LogStoreError::Batch { index, source })?;
+        let rotten = |source| LogStoreError::Batch { index, source };
+        let (_, batch) = batch.map_err(rotten)?;
+        // What a start believes without reading it may have rotted since it was written.
+        verify_batch(batch).map_err(rotten)?;
         let batch = records.slice_ref(batch);
         let damaged = |source| LogStoreError::Record { index, source };
         let mut values = RecordIter::new(batch, RecordLimits::default()).map_err(damaged)?;

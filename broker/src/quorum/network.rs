@@ -18,7 +18,7 @@ use openraft::raft::{
 };
 
 use super::types::{Member, TypeConfig, node_id, raft_id};
-use super::wire;
+use super::{incoming, wire};
 use crate::peers::{PeerError, Peers};
 
 /// Pause before a node is tried again that cannot be reached: the peers fail at once meanwhile.
@@ -83,10 +83,13 @@ impl RaftNetwork<TypeConfig> for Way {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, Failed> {
-        let request = wire::append_out(self.target, &request);
-        let response = self.call(&request, &option).await?;
-        wire::append_answer_in(&response)
-            .ok_or_else(|| RPCError::Network(NetworkError::new(&Incomplete(self.target))))
+        let message = wire::append_out(self.target, &request);
+        let response = self.call(&message, &option).await?;
+        let answer = wire::append_answer_in(&response)
+            .ok_or_else(|| RPCError::Network(NetworkError::new(&Incomplete(self.target))))?;
+        incoming::check_append_answer(&request, &answer)
+            .map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
+        Ok(answer)
     }
 
     async fn install_snapshot(
@@ -94,6 +97,7 @@ impl RaftNetwork<TypeConfig> for Way {
         request: InstallSnapshotRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, Failed<RaftError<u64, InstallSnapshotError>>> {
+        let term = request.vote.leader_id.term;
         let request = wire::snapshot_out(self.target, request);
         let answer = self.peers.call(self.target, &request, option.hard_ttl());
         let response = answer.await.map_err(|error| match error {
@@ -110,6 +114,8 @@ impl RaftNetwork<TypeConfig> for Way {
             )),
             other => not_answered(&other),
         })?;
+        incoming::check_term(term, response.ballot.term)
+            .map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
         Ok(InstallSnapshotResponse {
             vote: wire::ballot_in(&response.ballot),
         })
@@ -120,8 +126,11 @@ impl RaftNetwork<TypeConfig> for Way {
         request: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, Failed> {
+        let term = request.vote.leader_id.term;
         let request = wire::vote_out(self.target, &request);
         let response = self.call(&request, &option).await?;
+        incoming::check_term(term, response.ballot.term)
+            .map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
         Ok(wire::vote_answer_in(&response))
     }
 

@@ -20,6 +20,7 @@ use super::snapshot_file::{self, Loaded, SnapshotError};
 use super::types::{
     Entry, LogId, Outcome, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig,
 };
+use crate::mutant::{Mutant, is_on};
 
 /// What is committed and applied on this node.
 #[derive(Debug)]
@@ -239,6 +240,27 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
         }
     }
+}
+
+/// A snapshot that another node sent, if it is one and the one that was announced.
+pub(super) async fn verified(snapshot: Snapshot) -> Result<Snapshot, SnapshotError> {
+    if is_on(Mutant::PeersBelieved) {
+        return Ok(snapshot);
+    }
+    let Snapshot { meta, snapshot } = snapshot;
+    let mut file = snapshot.into_std().await;
+    let (meta, file) = blocking(move || {
+        let loaded = snapshot_file::read(&mut file)?;
+        if loaded.meta != meta {
+            return Err(SnapshotError::Damaged("it is another one than announced"));
+        }
+        Ok((meta, file))
+    })
+    .await?;
+    Ok(Snapshot {
+        meta,
+        snapshot: Box::new(tokio::fs::File::from_std(file)),
+    })
 }
 
 impl SnapshotStore {

@@ -5,4 +5,5 @@ mod conformance;
 mod elections;
 mod log;
 mod members;
+mod nonsense;
 mod snapshots;

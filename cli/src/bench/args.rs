@@ -22,7 +22,8 @@ pub(crate) struct BenchArgs {
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Write records; compared with `sink`: a bare loopback stream received into a file
+    /// Write records; compared with `sink`: a bare loopback stream received into a file, or, with
+    /// several --replicas, with one broker alone
     Produce(WorkloadArgs),
     /// Fill a topic, then read it back and decode every record; compared with `source`: a file
     /// in the page cache sent over a bare loopback stream
@@ -40,7 +41,7 @@ pub(crate) enum BenchCommand {
 /// Options that every workload shares, so that a script can vary the workload alone.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WorkloadArgs {
-    /// Measure this broker instead of starting one of our own
+    /// Measure this cluster instead of starting brokers of our own
     #[arg(
         short = 'b',
         long = "bootstrap",
@@ -68,6 +69,11 @@ pub(crate) struct WorkloadArgs {
     #[arg(long, default_value_t = 1, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) partitions: u32,
+    /// Replicas of each partition; the bench starts as many brokers of its own, as one cluster, and
+    /// holds the throughput against one broker alone with acks=1
+    #[arg(short = 'r', long, default_value_t = 1, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub(crate) replicas: u16,
     /// Who must have a record before it is acknowledged
     #[arg(long, default_value = "1")]
     pub(crate) acks: AcksArg,
@@ -110,7 +116,7 @@ pub(crate) struct WorkloadArgs {
     /// used and removed) [default: the current directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Setting for the bench's own broker, as in `highwater broker --set`
+    /// Setting for the bench's own brokers, as in `highwater broker --set`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) settings: Vec<String>,
     /// Threads for the producers [default: one per producer, at most one per core; 1 with

@@ -11,37 +11,45 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::bench::cleanup::Cleanup;
 use crate::bench::scratch::Scratch;
+use crate::cleanup::Cleanup;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const LOG_LINES_SHOWN: usize = 12;
 
+/// Where a broker of ours listens, and what its files are called.
+#[derive(Debug, Clone)]
+pub(crate) struct Listen {
+    pub(crate) name: String,
+    /// For clients.
+    pub(crate) address: String,
+}
+
 /// A running broker of ours; dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct BrokerProcess {
     child: Child,
-    address: String,
     log: PathBuf,
     cleanup: Cleanup,
 }
 
 impl BrokerProcess {
-    /// Starts `highwater broker` on free ports and waits until it serves.
+    /// Starts `highwater broker` and waits until it serves.
     pub(crate) fn start(
         scratch: &Scratch,
+        listen: &Listen,
         settings: &[String],
         cleanup: &Cleanup,
     ) -> Result<BrokerProcess> {
-        let log = scratch.path("broker.log");
+        let log = scratch.path(&format!("{}.log", listen.name));
         let program = std::env::current_exe().context("finding the bench's own executable")?;
         let mut command = Command::new(program);
         command
             .arg("broker")
             .arg("--data-dir")
-            .arg(scratch.path("data"));
-        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+            .arg(scratch.path(&format!("{}-data", listen.name)));
+        command.args(["--listen", &listen.address, "--admin", "127.0.0.1:0"]);
         for setting in settings {
             command.args(["--set", setting]);
         }
@@ -57,19 +65,13 @@ impl BrokerProcess {
             .stdout
             .take()
             .context("the broker has a piped stdout")?;
-        let mut broker = BrokerProcess {
+        let broker = BrokerProcess {
             child,
-            address: String::new(),
             log,
             cleanup: cleanup.clone(),
         };
-        broker.address = broker.wait_until_ready(stdout)?;
+        broker.wait_until_ready(stdout)?;
         Ok(broker)
-    }
-
-    /// Where its clients connect.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
     }
 
     /// Its process.
@@ -99,19 +101,19 @@ impl BrokerProcess {
         }
     }
 
-    fn wait_until_ready(&mut self, stdout: ChildStdout) -> Result<String> {
-        let (found, address) = mpsc::channel();
+    fn wait_until_ready(&self, stdout: ChildStdout) -> Result<()> {
+        let (found, ready) = mpsc::channel();
         // The thread goes on reading to the end, so that the broker never blocks on a full pipe.
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some(address) = client_address(&line) {
+                if is_ready(&line) {
                     // Nobody waits any more only if the broker took too long.
-                    let _ = found.send(address.to_owned());
+                    let _ = found.send(());
                 }
             }
         });
-        match address.recv_timeout(START_TIMEOUT) {
-            Ok(address) => Ok(address),
+        match ready.recv_timeout(START_TIMEOUT) {
+            Ok(()) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => {
                 bail!("the broker ended before it served{}", self.last_log_lines())
             }
@@ -145,22 +147,20 @@ impl Drop for BrokerProcess {
     }
 }
 
-/// The client address in `highwater broker 1 ready: client HOST:PORT admin HOST:PORT data DIR`.
-fn client_address(line: &str) -> Option<&str> {
-    let (_, rest) = line
-        .strip_prefix("highwater broker ")?
-        .split_once(" ready: client ")?;
-    rest.split(' ').next()
+/// Whether this is `highwater broker 1 ready: client HOST:PORT admin HOST:PORT data DIR`.
+fn is_ready(line: &str) -> bool {
+    line.strip_prefix("highwater broker ")
+        .is_some_and(|rest| rest.contains(" ready: client "))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::client_address;
+    use super::is_ready;
 
     #[test]
-    fn the_address_is_found_in_the_line_of_a_ready_broker() {
+    fn the_line_of_a_ready_broker_is_known() {
         let line = "highwater broker 1 ready: client 127.0.0.1:4711 admin 127.0.0.1:1 data /a b";
-        assert_eq!(client_address(line), Some("127.0.0.1:4711"));
-        assert_eq!(client_address("highwater broker 1 starting"), None);
+        assert!(is_ready(line));
+        assert!(!is_ready("highwater broker 1 starting"));
     }
 }

@@ -11,7 +11,6 @@ use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use crate::bench::args::WorkloadArgs;
-use crate::bench::cleanup::Cleanup;
 use crate::bench::latency::Latencies;
 use crate::bench::limit::Limit;
 use crate::bench::load::LoadOutcome;
@@ -21,6 +20,7 @@ use crate::bench::result::{Run, WorkloadReport};
 use crate::bench::scratch::Scratch;
 use crate::bench::target::Target;
 use crate::bench::warm::warm_memory;
+use crate::cleanup::Cleanup;
 
 /// A broker that gives nothing for this long has lost something.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ pub(crate) fn measure_consume(args: &WorkloadArgs, cleanup: &Cleanup) -> Result<
     let records = filled.records + filled.uncounted;
     let mut runs = Vec::new();
     for _ in 0..args.repeat {
-        let measured = Limit::Source.measure(&scratch, args)?;
+        let measured = Limit::Source.measure(&scratch, args, cleanup)?;
         if args.warm {
             warm_memory();
         }
@@ -65,7 +65,7 @@ fn read_all(args: &WorkloadArgs, target: &Target, expected: u64) -> Result<LoadO
             .await?;
         let mut check = Check::new(args.size);
         let mut latencies = Latencies::new();
-        let mut meter = Meter::start(target.process())?;
+        let mut meter = Meter::start(&target.processes())?;
         let start = Instant::now();
         let mut sampled = start;
         while check.records < expected {

@@ -12,7 +12,6 @@ use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use crate::bench::args::WorkloadArgs;
-use crate::bench::cleanup::Cleanup;
 use crate::bench::latency::Latencies;
 use crate::bench::limit::Limit;
 use crate::bench::load::{LoadOutcome, LoadPlan};
@@ -24,6 +23,7 @@ use crate::bench::result::{Run, WorkloadReport};
 use crate::bench::scratch::Scratch;
 use crate::bench::target::Target;
 use crate::bench::warm::warm_memory;
+use crate::cleanup::Cleanup;
 
 const RATE: u64 = 1000;
 const DURATION: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ pub(crate) fn measure_e2e(args: &WorkloadArgs, cleanup: &Cleanup) -> Result<Work
     let target = Target::open(args, &scratch, cleanup)?;
     let mut runs = Vec::new();
     for _ in 0..args.repeat {
-        let measured = Limit::Echo.measure(&scratch, args)?;
+        let measured = Limit::Echo.measure(&scratch, args, cleanup)?;
         let topic = target.open_topic(args)?;
         if args.warm {
             warm_memory();
@@ -97,7 +97,7 @@ async fn send_and_receive(plan: &LoadPlan) -> Result<LoadOutcome> {
         None => u64::MAX,
     };
     let total = plan.records_max.min(counted).saturating_add(uncounted);
-    let meter = Meter::start(plan.broker)?;
+    let meter = Meter::start(&plan.brokers)?;
     let start = Instant::now();
     let schedule = Schedule::new(start, per_second);
     let receiving = tokio::spawn(receive(reader, schedule, uncounted, total));

@@ -10,13 +10,14 @@ use crate::bench::latency::{Latencies, Percentiles};
 use crate::bench::limits::PIPELINE_BYTES;
 use crate::bench::scratch::Scratch;
 use crate::bench::warm::warm_memory;
-use crate::bench::{disk, echo, pipelines};
+use crate::bench::{disk, echo, pipelines, produce};
+use crate::cleanup::Cleanup;
 
 /// Less is over before a connection is at full speed.
 const PIPELINE_BYTES_MIN: u64 = 128 << 20;
 const DURATION: Duration = Duration::from_secs(1);
 
-/// What bounds a workload on this machine.
+/// What bounds a workload on this machine, or what it is held against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Limit {
@@ -30,6 +31,8 @@ pub(crate) enum Limit {
     Echo,
     /// One `fdatasync` per record, one at a time: what group commit is there to beat.
     Fdatasync,
+    /// The same load on one broker that has no followers, with acks=1: what replication costs.
+    Alone,
 }
 
 /// A limit as it was measured.
@@ -42,6 +45,9 @@ pub(crate) struct MeasuredLimit {
 impl Limit {
     /// The limit of a produce workload.
     pub(crate) fn of_produce(args: &WorkloadArgs) -> Limit {
+        if args.replicas > 1 && args.bootstrap.is_empty() && args.in_flight.is_none() {
+            return Limit::Alone;
+        }
         match (args.durability, args.in_flight) {
             (DurabilityArg::Synced, Some(_)) => Limit::Fdatasync,
             (DurabilityArg::Synced, None) => Limit::SeqWriteSync,
@@ -51,10 +57,15 @@ impl Limit {
     }
 
     /// Measures it once, for records of the workload's size.
-    pub(crate) fn measure(self, scratch: &Scratch, args: &WorkloadArgs) -> Result<MeasuredLimit> {
+    pub(crate) fn measure(
+        self,
+        scratch: &Scratch,
+        args: &WorkloadArgs,
+        cleanup: &Cleanup,
+    ) -> Result<MeasuredLimit> {
         let record_bytes = usize::try_from(args.size)?;
         let bytes = comparable_bytes(args);
-        if args.warm {
+        if args.warm && self != Limit::Alone {
             warm_memory();
         }
         Ok(match self {
@@ -70,6 +81,7 @@ impl Limit {
                 &disk::fdatasync(scratch, record_bytes, DURATION)?,
                 record_bytes,
             ),
+            Limit::Alone => throughput(produce::alone(scratch, args, cleanup)?),
         })
     }
 }

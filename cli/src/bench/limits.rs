@@ -6,12 +6,12 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::bench::args::WorkloadArgs;
-use crate::bench::cleanup::Cleanup;
 use crate::bench::latency::Percentiles;
 use crate::bench::median::median;
 use crate::bench::scratch::Scratch;
 use crate::bench::warm::warm_memory;
 use crate::bench::{disk, echo, pipelines};
+use crate::cleanup::Cleanup;
 
 /// Bytes that one run of a pipeline moves: long enough to measure, and below what the kernel lets
 /// lie dirty in memory before it makes the writer wait for the disk.

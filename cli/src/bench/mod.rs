@@ -9,7 +9,7 @@
 
 mod args;
 mod broker_process;
-mod cleanup;
+mod brokers;
 mod consume;
 mod cpu;
 mod disk;
@@ -45,7 +45,7 @@ use crate::bench::args::BenchCommand;
 /// Cancel safety: dropped, it leaves the measuring thread to itself.
 pub(crate) async fn run(args: BenchArgs) -> Result<ExitCode> {
     // On a thread of its own: it blocks, and it brings its own runtimes, one per measured thread.
-    cleanup::run_until_interrupted("bench", move |cleanup| {
+    crate::cleanup::run_until_interrupted("bench", move |cleanup| {
         let json = args.output.json();
         match args.command {
             BenchCommand::Limits(workload) => {

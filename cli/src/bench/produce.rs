@@ -6,14 +6,14 @@ use anyhow::Result;
 use highwater_client::Acks;
 
 use crate::bench::args::{AcksArg, WorkloadArgs};
-use crate::bench::cleanup::Cleanup;
 use crate::bench::limit::Limit;
 use crate::bench::limits::PIPELINE_BYTES;
 use crate::bench::load::{LoadOutcome, LoadPlan, run_load};
+use crate::bench::pipelines::rate;
 use crate::bench::result::{Run, WorkloadReport};
 use crate::bench::scratch::Scratch;
 use crate::bench::target::{Target, Topic};
-use crate::bench::warm::warm_memory;
+use crate::cleanup::Cleanup;
 
 const DURATION: Duration = Duration::from_secs(10);
 
@@ -22,31 +22,51 @@ pub(crate) fn measure_produce(args: &WorkloadArgs, cleanup: &Cleanup) -> Result<
     let scratch = Scratch::create(args.data_dir.as_deref(), cleanup)?;
     let target = Target::open(args, &scratch, cleanup)?;
     let limit = Limit::of_produce(args);
-    let plan = plan_of(args, &target);
     let mut runs = Vec::new();
     for _ in 0..args.repeat {
-        let measured = limit.measure(&scratch, args)?;
-        let topic = target.open_topic(args)?;
-        if args.warm {
-            warm_memory();
-        }
-        let outcome = load_and_check(&plan, &topic)?;
-        topic.close()?;
+        let measured = limit.measure(&scratch, args, cleanup)?;
+        let outcome = run_once(args, &target)?;
         runs.push(Run::new(measured, &outcome, args.size));
     }
     target.close()?;
     WorkloadReport::of("produce", limit, args, &runs)
 }
 
+/// Bytes per second that one broker without followers takes of the same load, with acks=1.
+pub(crate) fn alone(scratch: &Scratch, args: &WorkloadArgs, cleanup: &Cleanup) -> Result<f64> {
+    let args = &WorkloadArgs {
+        // As many bytes as the replicated run, whose default depends on the replicas.
+        records: Some(args.records.unwrap_or(records_default(args))),
+        replicas: 1,
+        acks: AcksArg::Leader,
+        ..args.clone()
+    };
+    let target = Target::open(args, scratch, cleanup)?;
+    let outcome = run_once(args, &target)?;
+    target.close()?;
+    Ok(rate(outcome.records * args.size, outcome.elapsed))
+}
+
+fn run_once(args: &WorkloadArgs, target: &Target) -> Result<LoadOutcome> {
+    let topic = target.open_topic(args)?;
+    let outcome = load_and_check(&plan_of(args, target), &topic)?;
+    topic.close()?;
+    Ok(outcome)
+}
+
+/// Unless told otherwise, a run ends before the kernel makes writers wait for the disk: that would
+/// measure the disk, which `--durability synced` does on purpose.
+fn records_default(args: &WorkloadArgs) -> u64 {
+    (PIPELINE_BYTES / args.size / u64::from(args.replicas)).max(1)
+}
+
 /// What the producers shall do.
 pub(crate) fn plan_of(args: &WorkloadArgs, target: &Target) -> LoadPlan {
     let bounded = args.records.is_some() || args.duration.is_some();
-    // Unless told otherwise, a run ends before the kernel makes writers wait for the disk: that
-    // would measure the disk, which `--durability synced` does on purpose.
     let records_default = if bounded {
         u64::MAX
     } else {
-        (PIPELINE_BYTES / args.size).max(1)
+        records_default(args)
     };
     let duration_default = if bounded { None } else { Some(DURATION) };
     let latency_matters = args.rate.is_some() || args.in_flight.is_some();
@@ -74,7 +94,8 @@ pub(crate) fn plan_of(args: &WorkloadArgs, target: &Target) -> LoadPlan {
         in_flight: args.in_flight,
         records_max: args.records.unwrap_or(records_default),
         duration_max: args.duration.or(duration_default),
-        broker: target.process(),
+        brokers: target.processes(),
+        warm: args.warm,
     }
 }
 
@@ -88,6 +109,9 @@ pub(crate) fn load_and_check(plan: &LoadPlan, topic: &Topic<'_>) -> Result<LoadO
         let sending = start.elapsed();
         topic.wait_for_records(total)?;
         outcome.elapsed += start.elapsed().saturating_sub(sending);
+    } else if plan.acks == Acks::Leader {
+        // The followers may not have them yet.
+        topic.wait_for_records(total)?;
     }
     topic.check_records(total)?;
     Ok(outcome)

@@ -84,7 +84,7 @@ pub(crate) fn print_workload(report: &WorkloadReport, json: bool) -> Result<()> 
         Column::Text("LIMIT"),
         Column::Number("LIMIT MB/s"),
         Column::Number("RATIO"),
-        Column::Number("BROKER CPU s/GB"),
+        Column::Number("BROKERS CPU s/GB"),
         Column::Number("CLIENT CPU s/GB"),
     ]);
     rates.push([
@@ -105,11 +105,12 @@ pub(crate) fn print_workload(report: &WorkloadReport, json: bool) -> Result<()> 
         push_latency(&mut latencies, limit_name(report.limit), limit);
     }
     let mut notes = format!(
-        "{} of {} B, {}, {}, acks {}, {}, compression {}.\n",
+        "{} of {} B, {}, {}, {}, acks {}, {}, compression {}.\n",
         count(report.records, "record"),
         report.record_bytes,
         count(report.producers.into(), "producer"),
         count(report.partitions.into(), "partition"),
+        count(report.replicas.into(), "replica"),
         report.acks,
         report.durability,
         report.compression,
@@ -124,7 +125,7 @@ pub(crate) fn print_workload(report: &WorkloadReport, json: bool) -> Result<()> 
     }
     if let Some(memory) = report.broker_memory_bytes {
         notes.push_str(&format!(
-            "Broker memory besides mapped files: at most {}.\n",
+            "Memory of a broker besides mapped files: at most {}.\n",
             bytes(memory)
         ));
     }
@@ -141,6 +142,7 @@ fn limit_name(limit: Limit) -> &'static str {
         Limit::SeqWriteSync => "write + fdatasync",
         Limit::Echo => "echo",
         Limit::Fdatasync => "fdatasync",
+        Limit::Alone => "one broker alone",
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) struct WorkloadReport {
     pub(crate) record_bytes: u64,
     pub(crate) producers: u32,
     pub(crate) partitions: u32,
+    pub(crate) replicas: u16,
     pub(crate) acks: &'static str,
     pub(crate) durability: &'static str,
     pub(crate) compression: String,
@@ -72,9 +73,10 @@ pub(crate) struct WorkloadReport {
     /// Latency of the limit, where it has one: `echo` and `fdatasync`.
     pub(crate) limit_latency_us: Option<Percentiles>,
     pub(crate) latency_ratio: Option<LatencyRatio>,
+    /// Of all brokers together.
     pub(crate) broker_cpu_s_per_gb: Option<f64>,
     pub(crate) client_cpu_s_per_gb: f64,
-    /// Resident memory of the broker besides its mapped files.
+    /// Resident memory of a broker besides its mapped files.
     pub(crate) broker_memory_bytes: Option<u64>,
     /// Each run by itself, to show how much the machine wavers.
     pub(crate) bytes_per_s_of_runs: Vec<f64>,
@@ -110,6 +112,7 @@ impl WorkloadReport {
             record_bytes: args.size,
             producers: args.producers,
             partitions: args.partitions,
+            replicas: args.replicas,
             acks: args.acks.name(),
             durability: args.durability.name(),
             compression: args.compression.to_string(),

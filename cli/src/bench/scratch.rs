@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{FallocateFlags, fallocate};
 use tempfile::TempDir;
 
-use crate::bench::cleanup::Cleanup;
+use crate::cleanup::Cleanup;
 
 /// A fresh directory that is removed when this is dropped.
 #[derive(Debug)]

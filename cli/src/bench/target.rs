@@ -1,4 +1,4 @@
-//! The broker and the topic that a workload uses: its own, or those it was given.
+//! The brokers and the topic that a workload uses: its own, or those it was given.
 
 use std::time::{Duration, Instant};
 
@@ -8,32 +8,39 @@ use highwater_protocol::error_code::ErrorCode;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::bench::args::WorkloadArgs;
-use crate::bench::broker_process::BrokerProcess;
-use crate::bench::cleanup::Cleanup;
+use crate::bench::brokers::{Brokers, wait_until_in_sync};
 use crate::bench::scratch::Scratch;
+use crate::cleanup::Cleanup;
 
 /// How long records that nobody acknowledges may take to arrive.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A broker to measure.
+/// A broker or a cluster to measure.
 #[derive(Debug)]
 pub(crate) struct Target {
-    own: Option<BrokerProcess>,
+    own: Option<Brokers>,
     seeds: Vec<String>,
     runtime: Runtime,
     admin: Admin,
 }
 
 impl Target {
-    /// Starts a broker, or connects to the one that was given.
+    /// Starts as many brokers as there are replicas, or connects to those that were given.
     pub(crate) fn open(args: &WorkloadArgs, scratch: &Scratch, cleanup: &Cleanup) -> Result<Self> {
         let own = if args.bootstrap.is_empty() {
-            Some(BrokerProcess::start(scratch, &args.settings, cleanup)?)
+            let name = format!("of-{}", args.replicas);
+            Some(Brokers::start(
+                args.replicas,
+                &name,
+                &args.settings,
+                scratch,
+                cleanup,
+            )?)
         } else {
             None
         };
         let seeds = match &own {
-            Some(broker) => vec![broker.address().to_owned()],
+            Some(brokers) => brokers.seeds().to_vec(),
             None => args.bootstrap.clone(),
         };
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -56,21 +63,23 @@ impl Target {
         &self.seeds
     }
 
-    /// The process of our own broker.
-    pub(crate) fn process(&self) -> Option<u32> {
-        self.own.as_ref().map(BrokerProcess::id)
+    /// The processes of our own brokers.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        self.own.as_ref().map(Brokers::ids).unwrap_or_default()
     }
 
-    /// Creates the topic, unless it is there already.
+    /// Creates the topic, unless it is there already, and waits until its replicas are in sync.
     pub(crate) fn open_topic(&self, args: &WorkloadArgs) -> Result<Topic<'_>> {
         let topic = NewTopic::new(args.topic.as_str())
             .partitions(args.partitions)
+            .replicas(args.replicas)
             .config("durability", args.durability.name());
         let created = match self.runtime.block_on(self.admin.create_topic(topic)) {
             Ok(_) => true,
             Err(error) if error.broker_code() == Some(ErrorCode::TopicAlreadyExists) => false,
             Err(error) => return Err(error).context("creating the topic"),
         };
+        wait_until_in_sync(&self.runtime, &self.admin, &args.topic)?;
         Ok(Topic {
             target: self,
             name: args.topic.clone(),
@@ -78,10 +87,10 @@ impl Target {
         })
     }
 
-    /// Ends our own broker in order.
+    /// Ends our own brokers in order.
     pub(crate) fn close(self) -> Result<()> {
         drop(self.admin);
-        self.own.map_or(Ok(()), BrokerProcess::stop)
+        self.own.map_or(Ok(()), Brokers::stop)
     }
 }
 
@@ -111,7 +120,7 @@ impl Topic<'_> {
         Ok(offsets(OffsetSpec::Latest)?.saturating_sub(offsets(OffsetSpec::Earliest)?))
     }
 
-    /// Waits for records that were sent without asking for acknowledgements.
+    /// Waits for records that were sent without waiting until they can be read.
     pub(crate) fn wait_for_records(&self, records: u64) -> Result<()> {
         let deadline = Instant::now() + ARRIVAL_TIMEOUT;
         while self.records()? < records {

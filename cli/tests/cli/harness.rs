@@ -61,6 +61,12 @@ pub(crate) fn run(args: &[&str]) -> Run {
 /// Runs a command with this input, and kills it when it hangs.
 #[track_caller]
 pub(crate) fn run_command(command: &mut Command, input: &[u8]) -> Run {
+    run_command_within(command, input, DEADLINE)
+}
+
+/// The same with another deadline.
+#[track_caller]
+pub(crate) fn run_command_within(command: &mut Command, input: &[u8], deadline: Duration) -> Run {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -85,7 +91,7 @@ pub(crate) fn run_command(command: &mut Command, input: &[u8]) -> Run {
         stderr.read_to_end(&mut bytes).unwrap();
         bytes
     });
-    let status = wait(&mut child);
+    let status = wait_within(&mut child, deadline);
     writing.join().unwrap();
     Run {
         status: status.code().unwrap_or(-1),
@@ -97,12 +103,17 @@ pub(crate) fn run_command(command: &mut Command, input: &[u8]) -> Run {
 /// Waits for the end of a process, at most until the deadline.
 #[track_caller]
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
+    wait_within(child, DEADLINE)
+}
+
+#[track_caller]
+fn wait_within(child: &mut Child, deadline: Duration) -> ExitStatus {
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
         }
-        if started.elapsed() > DEADLINE {
+        if started.elapsed() > deadline {
             child.kill().unwrap();
             child.wait().unwrap();
             panic!("the process hangs");

@@ -12,3 +12,4 @@ mod health;
 mod offline;
 mod produce;
 mod topics;
+mod verify;

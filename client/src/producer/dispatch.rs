@@ -320,12 +320,7 @@ impl ProducerCore {
             Ok(response) => {
                 for item in carried {
                     let attempt = match result_for(&response, item) {
-                        Some(result) => {
-                            if result.error.remedy() == Remedy::RefreshMetadata {
-                                self.client.brokers.note_refusal(lane.node);
-                            }
-                            self.attempt_of_result(item, result)
-                        }
+                        Some(result) => self.attempt_of_result(item, result),
                         None => Attempt::Failed(SendError::Refused {
                             topic: item.partition.topic.clone(),
                             partition: item.partition.id,

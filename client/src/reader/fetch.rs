@@ -269,12 +269,7 @@ impl ReaderCore {
                         let error = self.request_failed(error.clone());
                         self.on_failure(&mut state, asked, error, None);
                     }
-                    (None, Some(result)) => {
-                        if result.error.remedy() == Remedy::RefreshMetadata {
-                            self.client.brokers.note_refusal(node);
-                        }
-                        self.on_result(&mut state, asked, result, generation);
-                    }
+                    (None, Some(result)) => self.on_result(&mut state, asked, result, generation),
                     (None, None) => {
                         let code = ErrorCode::Internal;
                         let message = "the broker's answer leaves this partition out";

@@ -68,6 +68,11 @@ pub enum ControllerError {
         /// How many brokers are active and not drained.
         brokers: usize,
     },
+    /// A partition that nobody holds.
+    #[error(
+        "a replication factor of 0: each partition needs 1 replica at least, and 3 outlive a broker"
+    )]
+    NoReplicas,
     /// More in-sync replicas demanded than there are replicas, or none.
     #[error("min.insync.replicas is {isr_min}; with {replicas} replicas it can be 1 to {replicas}")]
     InSyncMin {
@@ -256,7 +261,9 @@ impl ControllerError {
             Self::PartitionCount { .. } | Self::FewerPartitions { .. } => {
                 ErrorCode::InvalidPartitions
             }
-            Self::ReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
+            Self::NoReplicas | Self::ReplicationFactor { .. } => {
+                ErrorCode::InvalidReplicationFactor
+            }
             Self::InSyncMin { .. } => ErrorCode::InvalidConfig,
             Self::UnknownNode { .. } => ErrorCode::UnknownNode,
             Self::NodeIdTaken { .. }

@@ -48,6 +48,9 @@ pub fn create_topic(
             count: command.partitions,
         });
     }
+    if command.replicas == 0 {
+        return Err(ControllerError::NoReplicas);
+    }
     let placed = placed_partitions(
         image,
         command.id,

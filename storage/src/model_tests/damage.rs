@@ -114,6 +114,55 @@ fn a_torn_tail_is_cut_and_what_had_been_synced_stays() {
     }
 }
 
+/// A valid batch of an earlier epoch behind one of a later is no record of this log, and its checksum
+/// does not cover the epoch. Taken in, it would also take the later epochs from the epochs that are known,
+/// by which followers find where their logs part from this one.
+#[test]
+fn a_batch_of_an_earlier_epoch_is_not_taken_behind_one_of_a_later() {
+    for synced in [false, true] {
+        let mut harness = Harness::new();
+        harness.model.epoch = 2;
+        harness.append(1, 2, 100).unwrap();
+        harness.model.epoch = 3;
+        harness.append(2, 2, 100).unwrap();
+        let (end, epoch) = (harness.log().end(), harness.log().latest_epoch());
+        if synced {
+            harness.flush().unwrap();
+        }
+        let path = dir().join(format!("{:020}.log", 0));
+        harness.stop();
+        harness.disk.restart();
+        let last = harness.model.batches.pop().unwrap();
+        let before: usize = harness
+            .model
+            .batches
+            .iter()
+            .map(|one| one.bytes.len())
+            .sum();
+        harness.disk.corrupt(&path, before + 15, 3 ^ 1).unwrap();
+        if synced {
+            // Without them a start reads what lies before the recovery point as well.
+            harness
+                .disk
+                .lose_file(&dir().join(crate::layout::LEADER_EPOCHS));
+            let OpenError::Damaged(damage) = harness.open().unwrap_err() else {
+                panic!("damage")
+            };
+            assert!(
+                matches!(damage.kind, DamageKind::EpochWentBack { .. }),
+                "{damage}"
+            );
+            assert_eq!(damage.offset.get(), last.base);
+        } else {
+            let report = harness.open().unwrap();
+            assert_eq!(report.cut_valid_batches, 1, "{report:?}");
+            assert!(harness.log().end() < end);
+            assert_eq!(harness.log().latest_epoch(), epoch);
+            harness.check_recovered("an epoch went back");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None,

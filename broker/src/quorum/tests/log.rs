@@ -4,13 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use highwater_protocol::ids::NodeId;
+use highwater_protocol::record_batch::BatchHeader;
 use highwater_storage::disk::Disk;
 use highwater_storage::sim_disk::{Dice, SimDisk};
 use highwater_storage::{Background, Engine, EngineOptions};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::{CommittedLeaderId, EntryPayload, LogIdOptionExt, RaftLogReader};
 
-use super::super::log_store::{LogStore, LogStoreError, raft_log_options, raft_partition};
+use super::super::log_store::{
+    LogStore, LogStoreError, decode_slice, raft_log_options, raft_partition,
+};
 use super::super::types::{Entry, LogId, Vote};
 
 pub(super) fn log_id(term: u64, index: u64) -> LogId {
@@ -189,6 +192,38 @@ async fn a_node_that_lost_its_log_or_its_vote_does_not_start() {
     disk.remove_dir(&log).unwrap();
     let error = open(&disk).expect_err("a vote without a log");
     assert!(matches!(error, LogStoreError::Lost(_)), "{error}");
+}
+
+/// Whichever bit of an entry flips, it is never taken for another entry.
+#[tokio::test]
+async fn a_flipped_bit_of_an_entry_is_found_when_it_is_read() {
+    let disk = Arc::new(SimDisk::new());
+    let mut store = open(&disk).unwrap();
+    store.save_vote(&Vote::new(5, 1)).await.unwrap();
+    store.blocking_append([entry(5, 0)]).await.unwrap();
+    store.close().await;
+    drop(store);
+    let log = Path::new("/data").join(raft_partition().dir_name());
+    let names = disk.list(&log).unwrap();
+    let segment = names.iter().find(|entry| entry.name.ends_with(".log"));
+    let path = log.join(&segment.unwrap().name);
+    let mut bytes = vec![0; disk.file_bytes(&path).unwrap() as usize];
+    let file = disk.open(&path).unwrap();
+    assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+    let first = BatchHeader::parse(&bytes).unwrap().batch_bytes as usize;
+    bytes.truncate(first);
+    let mut found = 0;
+    for bit in 0..first * 8 {
+        let mut rotten = bytes.clone();
+        rotten[bit / 8] ^= 1 << (bit % 8);
+        let mut entries = Vec::new();
+        match decode_slice(&rotten.into(), 0, &mut entries) {
+            Ok(()) => assert_eq!(entries, [entry(5, 0)], "bit {bit}"),
+            Err(_) => found += 1,
+        }
+    }
+    // Base offset and leader epoch are beside the checksum, and the entry says both itself.
+    assert!(found >= (first - 12) * 8, "{found}");
 }
 
 #[tokio::test]

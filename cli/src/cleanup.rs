@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: nothing of the bench is left behind, no process and no file.
+//! Ctrl-C and SIGTERM: nothing that was started for a run is left behind, no process and no file.
 
 use std::fs;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ impl Cleanup {
     }
 
     /// Ends the processes and removes the directories.
-    fn run(&self) {
+    pub(crate) fn run(&self) {
         self.with(|state| {
             for process in state.processes.drain(..) {
                 // Gone already is as good.
