@@ -73,7 +73,13 @@ impl Outcome {
 /// Runs one seed. A panic of what runs in it counts as a broken rule.
 #[must_use]
 pub fn run(seed: u64, is_printed: bool) -> Outcome {
-    let mut cluster = Cluster::new(seed, Plan::of(seed), is_printed);
+    run_plan(seed, Plan::of(seed), is_printed)
+}
+
+/// As [`run`], with a plan of one's own.
+#[must_use]
+pub fn run_plan(seed: u64, plan: Plan, is_printed: bool) -> Outcome {
+    let mut cluster = Cluster::new(seed, plan, is_printed);
     let ran = catch_unwind(AssertUnwindSafe(|| cluster.run()));
     let violation = match ran {
         Ok(()) => cluster.oracle.violation().cloned(),

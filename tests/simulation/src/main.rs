@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use highwater_simulation::{Outcome, plan::Plan, run};
+use highwater_simulation::{Outcome, plan::Plan, run_plan};
 
 /// Runs a whole cluster in virtual time, with faults, and looks for broken rules.
 #[derive(Debug, Parser)]
@@ -18,6 +18,9 @@ struct Arguments {
     /// Begins with this seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Lets syncs fail and deletes old records as well.
+    #[arg(long)]
+    failing_disks: bool,
     /// Prints everything that happens.
     #[arg(long)]
     trace: bool,
@@ -54,7 +57,12 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let (mut runs, mut failures) = (0, 0);
     for seed in seeds {
-        let outcome = run(seed, arguments.trace);
+        let plan = if arguments.failing_disks {
+            Plan::with_failing_disks(seed)
+        } else {
+            Plan::of(seed)
+        };
+        let outcome = run_plan(seed, plan, arguments.trace);
         runs += 1;
         if arguments.seed.is_some() {
             println!(

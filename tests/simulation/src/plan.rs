@@ -95,9 +95,18 @@ pub struct Faults {
 }
 
 impl Plan {
-    /// What a seed stands for.
+    /// The same without disks that fail and without records that are deleted.
     #[must_use]
     pub fn of(seed: u64) -> Self {
+        let mut plan = Self::with_failing_disks(seed);
+        plan.faults.sync_failure_every = 0;
+        plan.faults.trim_every = 0;
+        plan
+    }
+
+    /// What a seed stands for.
+    #[must_use]
+    pub fn with_failing_disks(seed: u64) -> Self {
         let mut dice = Dice::new(seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(11));
         let nodes = 3 + [0, 0, 1, 2][dice.below(4) as usize];
         let session_ms = [250, 400, 600][dice.below(3) as usize];

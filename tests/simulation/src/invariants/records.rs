@@ -56,6 +56,7 @@ impl Oracle {
             .is_none_or(|newest| *newest <= epoch);
         if let Some(fact) = missing
             && is_newest
+            && !truth.is_unclean
         {
             self.broken(
                 "R1",
