@@ -353,7 +353,7 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn on_read(&mut self, envelope: Envelope) {
+    pub(crate) fn on_read(&mut self, envelope: &Envelope) {
         let node = envelope.to;
         let bytes_max = 200 + self.dice.below(2000) as usize;
         let Message::Read { key, offset } = envelope.body else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use highwater_coordination::cluster_image::{ClusterImage, TopicImage};
+use highwater_coordination::cluster_image::{BrokerImage, ClusterImage, TopicImage};
 use highwater_coordination::controller as decide;
 use highwater_protocol::ids::{ClusterId, DirectoryId, TopicId};
 use highwater_protocol::messages::JoinClusterRequest;
@@ -298,7 +298,7 @@ impl Cluster {
             Message::Heard(_) => self.on_heard(envelope),
             Message::Altered(_) => self.on_altered(envelope),
             Message::Produce { .. } => self.on_produce(envelope),
-            Message::Read { .. } => self.on_read(envelope),
+            Message::Read { .. } => self.on_read(&envelope),
             Message::Produced(_) | Message::Records(_) => {}
         }
     }
@@ -398,7 +398,7 @@ impl Cluster {
         let image = self.quorum.image();
         (0..self.nodes.len()).all(|node| {
             let broker = image.broker(node_id(node));
-            broker.is_some_and(|broker| broker.is_active())
+            broker.is_some_and(BrokerImage::is_active)
         })
     }
 

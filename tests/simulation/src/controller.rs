@@ -234,7 +234,7 @@ impl Cluster {
             let index = ended_at.unwrap_or(self.quorum.index());
             let image = Arc::clone(self.quorum.image_at(index));
             match self.decide(node, &image, index, &turn) {
-                Err(code) => self.refuse(node, turn, code),
+                Err(code) => self.refuse(node, &turn, code),
                 Ok((records, reply)) if records.is_empty() => self.finish(node, turn, reply, 0),
                 Ok((records, reply)) => {
                     let number = if ended_at.is_some() {
@@ -521,7 +521,7 @@ impl Cluster {
         self.answer(node, from, life, call, Message::Heard(Ok(response)));
     }
 
-    fn refuse(&mut self, node: usize, turn: Turn, code: ErrorCode) {
+    fn refuse(&mut self, node: usize, turn: &Turn, code: ErrorCode) {
         let (from, life, call, body) = match turn {
             Turn::Register {
                 from, life, call, ..
@@ -534,7 +534,7 @@ impl Cluster {
             } => (from, life, call, Message::Altered(Err(code))),
             Turn::Fence(_) | Turn::Operator(_) => return,
         };
-        self.answer(node, from, life, call, body);
+        self.answer(node, *from, *life, *call, body);
     }
 
     // ---- upkeep ----

@@ -1,5 +1,6 @@
 //! What goes wrong, and how all of it is mended.
 
+use highwater_coordination::partition_leader::PartitionLeader;
 use highwater_protocol::ids::NodeId;
 
 use crate::cluster::{Cluster, partitions, topic_name};
@@ -148,7 +149,7 @@ impl Cluster {
             _ => {
                 for one in 0..ends {
                     for other in 0..ends {
-                        if (one + node) % 2 == 0 && (other + node) % 2 == 1 {
+                        if (one + node).is_multiple_of(2) && !(other + node).is_multiple_of(2) {
                             cut(one, other);
                         }
                     }
@@ -218,7 +219,7 @@ impl Cluster {
                 && !replica.is_offline()
                 && replica
                     .leader()
-                    .is_some_and(|leader| leader.high_watermark_is_known())
+                    .is_some_and(PartitionLeader::high_watermark_is_known)
             {
                 let (start, end) = (replica.log.log_start().get(), replica.high_watermark.get());
                 let to = start + (end - start.min(end)) * share / 100;

@@ -19,7 +19,7 @@ mod watermark;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use highwater_protocol::ids::{BrokerEpoch, Offset, ProducerId};
+use highwater_protocol::ids::{BrokerEpoch, LeaderEpoch, Offset, ProducerId, Sequence};
 use highwater_protocol::messages::IsrProposal;
 use highwater_protocol::record_batch::{BatchHeader, Batches, batch_crc};
 use highwater_storage::{Durability, Log};
@@ -34,6 +34,9 @@ pub struct Violation {
     /// What was seen.
     pub what: String,
 }
+
+/// Leader epoch and base offset of a batch.
+type BatchName = (u32, u64);
 
 /// A batch in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +75,7 @@ pub(crate) struct Truth {
     /// Where the log of the leader ended when its epoch began.
     epoch_starts: BTreeMap<u32, u64>,
     /// Every batch of an epoch at an offset, and the one before it.
-    appended: BTreeMap<(u32, u64), (Fact, Option<(u32, u64)>)>,
+    appended: BTreeMap<BatchName, (Fact, Option<BatchName>)>,
     /// What followers told of themselves in an epoch: registration, written end.
     told: BTreeMap<(usize, u32), BTreeMap<BrokerEpoch, u64>>,
     /// What leaders proposed, by leader epoch and partition epoch.
@@ -190,13 +193,13 @@ impl Shadow {
 impl Fact {
     fn of(header: &BatchHeader, bytes: &[u8]) -> Self {
         let producer = header.producer.map(|stamp| {
-            let sequence = stamp.base_sequence.map_or(0, |sequence| sequence.get());
+            let sequence = stamp.base_sequence.map_or(0, Sequence::get);
             (stamp.id, sequence, header.last_offset_delta + 1)
         });
         Self {
             base: header.base_offset.get(),
             next: header.next_offset().get(),
-            epoch: header.leader_epoch.map_or(0, |epoch| epoch.get()),
+            epoch: header.leader_epoch.map_or(0, LeaderEpoch::get),
             crc: batch_crc(bytes),
             producer,
         }
@@ -222,8 +225,7 @@ fn read_facts(log: &Log, from: Offset) -> Result<Vec<Fact>, String> {
 
 fn facts_in(records: &[u8]) -> Result<Vec<Fact>, String> {
     let mut facts = Vec::new();
-    let mut batches = Batches::new(records);
-    while let Some(batch) = batches.next() {
+    for batch in Batches::new(records) {
         let (header, bytes) = batch.map_err(|error| error.to_string())?;
         facts.push(Fact::of(&header, bytes));
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use highwater_coordination::partition_leader::{AlterOutcome, FollowerFetch};
+use highwater_coordination::partition_leader::{AlterOutcome, FollowerFetch, PartitionLeader};
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{Timestamp, TopicId};
 use highwater_protocol::messages::{
@@ -210,7 +210,7 @@ impl Cluster {
         let proposes = process
             .online(key)
             .and_then(|replica| replica.leader())
-            .is_some_and(|leader| leader.has_proposal());
+            .is_some_and(PartitionLeader::has_proposal);
         if proposes && process.proposals.insert(key) {
             self.plan_timer(node, 1, Timer::Propose);
         }
