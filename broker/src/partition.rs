@@ -467,8 +467,8 @@ impl Partition {
         };
         let answer = answer.map_err(FollowerRefusal::Fetch)?;
         let found = ForFollower {
+            high_watermark: leader.told_with(&answer),
             answer,
-            high_watermark: leader.high_watermark(),
             log_end: self.log.end(),
         };
         if is_new && self.after_leader_event(state) {

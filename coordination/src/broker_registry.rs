@@ -6,7 +6,7 @@
 //! from then on: it cannot know how much of the old one is left, and fencing too early would let the
 //! lease of an old leader overlap a new one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use highwater_protocol::ids::{IncarnationId, NodeId};
 use highwater_protocol::messages::BrokerHeartbeatRequest;
@@ -54,6 +54,8 @@ pub struct BrokerRegistry {
     /// How far brokers that were heard of while they were fenced must apply the metadata log before
     /// they are unfenced.
     to_apply: BTreeMap<NodeId, u64>,
+    /// Brokers whose fencing is decided and not yet made durable.
+    being_fenced: BTreeSet<NodeId>,
 }
 
 impl BrokerRegistry {
@@ -101,6 +103,19 @@ impl BrokerRegistry {
         };
         self.brokers.insert(node, vitals);
         self.to_apply.remove(&node);
+        self.being_fenced.remove(&node);
+    }
+
+    /// A broker is about to be fenced for its silence: that is decided, and not yet made durable.
+    pub fn fencing(&mut self, node: NodeId) {
+        self.being_fenced.insert(node);
+    }
+
+    /// Whether a broker is about to be fenced. A heartbeat of it must not be answered before that is
+    /// done: on what is known now the answer would renew a lease, and others lead a moment later.
+    #[must_use]
+    pub fn is_being_fenced(&self, node: NodeId) -> bool {
+        self.being_fenced.contains(&node)
     }
 
     /// Whether a broker that is fenced has applied what was taken from it, so that it may be unfenced:
@@ -192,6 +207,7 @@ impl BrokerRegistry {
             .get(&node)
             .is_some_and(|vitals| vitals.wants_shutdown && !vitals.has_session);
         self.ended(node);
+        self.being_fenced.remove(&node);
         if had_stopped {
             return;
         }
@@ -222,6 +238,7 @@ impl BrokerRegistry {
     pub fn removed(&mut self, node: NodeId) {
         self.brokers.remove(&node);
         self.to_apply.remove(&node);
+        self.being_fenced.remove(&node);
         self.lost_ms.retain(|(_, id)| *id != node);
     }
 

@@ -119,6 +119,29 @@ fn a_controller_that_stood_still_blames_nobody_for_it() {
 }
 
 #[test]
+fn who_is_being_fenced_is_not_answered_before_that_is_done() {
+    let image = image(&[1, 2]);
+    let mut registry = active(&image, 1_000);
+    assert_eq!(
+        registry.expired(&image, 1_000 + SESSION, SESSION),
+        [node(1), node(2)]
+    );
+    registry.fencing(node(2));
+    // It is heard of while the decision is made durable: too late, and not forgotten by that.
+    registry.touch(&beat(2), 1_001 + SESSION);
+    assert!(registry.is_being_fenced(node(2)) && !registry.is_being_fenced(node(1)));
+    registry.lost(node(2), 1_010 + SESSION, SESSION);
+    assert!(!registry.is_being_fenced(node(2)));
+    registry.fencing(node(2));
+    registry.registered(node(2), 1_020 + SESSION);
+    assert!(!registry.is_being_fenced(node(2)));
+    // Nobody knows what became of it: another term begins anew.
+    registry.fencing(node(2));
+    registry.activate(&image, node(1), incarnation(1), 2_000 + SESSION);
+    assert!(!registry.is_being_fenced(node(2)));
+}
+
+#[test]
 fn a_fenced_broker_must_have_applied_the_fence_and_nothing_later() {
     let image = image(&[1, 2]);
     let mut registry = active(&image, 0);

@@ -21,6 +21,7 @@
 //! - [`partition_leader`] the leader's view of a partition: ends, high watermark, in-sync replicas
 //! - [`partition_follower`] the follower's: where its log parts from the leader's
 //! - [`moment`] time, as an input
+//! - [`mutant`] rules that tests can break on purpose
 #![forbid(unsafe_code)]
 
 pub mod balance;
@@ -33,6 +34,7 @@ pub mod healing;
 pub mod image_changes;
 mod leader_spread;
 pub mod moment;
+pub mod mutant;
 pub mod node_loads;
 mod outage;
 pub mod partition_change;

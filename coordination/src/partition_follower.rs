@@ -11,6 +11,8 @@
 use highwater_protocol::ids::{LeaderEpoch, NodeId, Offset};
 use highwater_protocol::messages::EpochEnd;
 
+use crate::mutant::{self, Mutant};
+
 /// A partition as one of its followers sees it.
 #[derive(Debug, Clone)]
 pub struct PartitionFollower {
@@ -20,6 +22,8 @@ pub struct PartitionFollower {
     /// the epoch once it was seen.
     is_unclean: bool,
     high_watermark: Offset,
+    /// The leader's high watermark as of the last answer that agreed.
+    told: Offset,
 }
 
 /// The local log at one moment.
@@ -124,6 +128,7 @@ impl PartitionFollower {
             epoch,
             is_unclean,
             high_watermark,
+            told: Offset::ZERO,
         }
     }
 
@@ -152,7 +157,10 @@ impl PartitionFollower {
 
     /// What to ask now.
     #[must_use]
-    pub fn ask(&self, position: LogPosition) -> Ask {
+    pub fn ask(&self, mut position: LogPosition) -> Ask {
+        if mutant::is_on(Mutant::LastEpochForgotten) && position.last_epoch < Some(self.epoch) {
+            position.last_epoch = None;
+        }
         Ask {
             leader: self.leader,
             epoch: self.epoch,
@@ -161,24 +169,40 @@ impl PartitionFollower {
     }
 
     /// What an answer means. `epoch_end` says where an epoch ends in the local log.
+    ///
+    /// `told` is the leader's high watermark as the answer has it. It is taken note of only when the
+    /// logs agree, and counts once the records that came with it are appended.
     #[must_use]
     pub fn on_answer(
-        &self,
+        &mut self,
         asked: &Ask,
         answer: FollowedAnswer,
+        told: Offset,
         now: LogPosition,
         epoch_end: impl FnOnce(LeaderEpoch) -> Option<EpochEnd>,
     ) -> FollowerStep {
-        let is_current = asked.leader == self.leader
-            && asked.epoch == self.epoch
-            && asked.position.log_end == now.log_end
-            && asked.position.last_epoch == now.last_epoch;
-        if !is_current {
+        if *asked
+            != self.ask(LogPosition {
+                log_start: asked.position.log_start,
+                ..now
+            })
+        {
             return FollowerStep::Drop;
         }
+        if mutant::is_on(Mutant::WatermarkBeforeDivergence) {
+            self.high_watermark = self.high_watermark.max(told.min(now.log_end));
+        }
         match answer {
-            FollowedAnswer::Agrees => FollowerStep::Append,
+            FollowedAnswer::Agrees => {
+                self.told = told;
+                FollowerStep::Append
+            }
             FollowedAnswer::Diverges(leaders) => {
+                if mutant::is_on(Mutant::CutAtWatermark) && self.high_watermark < now.log_end {
+                    return FollowerStep::Truncate {
+                        to: self.high_watermark,
+                    };
+                }
                 let own = epoch_end(leaders.epoch);
                 let mut to = now.log_end;
                 if let Some(own) = &own {
@@ -224,9 +248,9 @@ impl PartitionFollower {
         FollowerStep::Truncate { to }
     }
 
-    /// Records were appended, or there were none to append, and the leader told its high watermark.
-    pub fn on_appended(&mut self, log_end: Offset, leaders: Offset) {
-        self.high_watermark = self.high_watermark.max(leaders.min(log_end));
+    /// The records of an answer that agreed are appended, or there were none to append.
+    pub fn on_appended(&mut self, log_end: Offset) {
+        self.high_watermark = self.high_watermark.max(self.told.min(log_end));
     }
 
     /// The log was cut, and ends here now.

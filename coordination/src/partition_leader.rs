@@ -14,6 +14,7 @@ use highwater_protocol::messages::{Acks, EpochEnd};
 
 use crate::cluster_image::{ClusterImage, PartitionImage};
 use crate::moment::Moment;
+use crate::mutant::{self, Mutant};
 
 mod follower;
 mod isr;
@@ -236,6 +237,11 @@ impl PartitionLeader {
             durable_end: from.durable_end.min(from.log_end),
             high_watermark: from.high_watermark.min(from.log_end),
         };
+        if mutant::is_on(Mutant::UnseenCounts) {
+            for follower in leader.followers.values_mut() {
+                follower.assume(leader.epoch_start);
+            }
+        }
         leader.advance();
         leader.check();
         leader
@@ -257,6 +263,18 @@ impl PartitionLeader {
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
         self.high_watermark
+    }
+
+    /// The high watermark that goes with an answer to a follower: none with one that says where the logs
+    /// part, because below it that follower may have other records.
+    #[must_use]
+    pub fn told_with(&self, answer: &FetchAnswer) -> Offset {
+        match answer {
+            FetchAnswer::Diverging(_) if !mutant::is_on(Mutant::WatermarkBeforeDivergence) => {
+                Offset::ZERO
+            }
+            FetchAnswer::Diverging(_) | FetchAnswer::Records => self.high_watermark,
+        }
     }
 
     /// Whether the high watermark has caught up with what the last leader may have committed. Until
@@ -450,7 +468,8 @@ impl PartitionLeader {
     /// It waits for everybody who is in sync or may be, and for those that are about to join: they
     /// would be outrun for ever otherwise. Of whom nothing was heard in this epoch, nothing is known.
     fn advance(&mut self) {
-        if self.isr.len() < self.isr_min || !self.isr.contains(&self.node) {
+        let too_few = self.isr.len() < self.isr_min && !mutant::is_on(Mutant::CommitsBelowMinimum);
+        if too_few || !self.isr.contains(&self.node) {
             return;
         }
         let mut end = match self.written_means {
@@ -458,7 +477,12 @@ impl PartitionLeader {
             WrittenMeans::Appended => self.log_end,
         };
         for (node, follower) in &self.followers {
-            let counts = self.is_in_maximal(*node)
+            let counts = if mutant::is_on(Mutant::CommittedIsrOnly) {
+                self.isr.contains(node)
+            } else {
+                self.is_in_maximal(*node)
+            };
+            let counts = counts
                 || (follower.is_eligible()
                     && follower.is_caught_up(
                         self.written_means,

@@ -1,6 +1,6 @@
 //! All logs of one data directory: opening, creating, deleting, closing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -59,7 +59,8 @@ pub struct Engine {
     pub(crate) identity: Identity,
     pub(crate) last_life: LastLife,
     closed_before: Option<ClosedLogs>,
-    pub(crate) logs: Mutex<HashMap<LogKey, Arc<Log>>>,
+    /// In the order of their names, so that a run on a simulated disk can be repeated.
+    pub(crate) logs: Mutex<BTreeMap<LogKey, Arc<Log>>>,
     threads: Mutex<Threads>,
     is_closed: AtomicBool,
     /// Held until the engine goes away.
@@ -115,7 +116,7 @@ impl Engine {
             identity: begun.identity,
             last_life,
             closed_before: begun.closed,
-            logs: Mutex::new(HashMap::new()),
+            logs: Mutex::new(BTreeMap::new()),
             threads: Mutex::new(threads),
             is_closed: AtomicBool::new(false),
             _lock: lock,
@@ -159,7 +160,7 @@ impl Engine {
         self.logs.lock().get(&key(meta)).map(Arc::clone)
     }
 
-    /// All open logs, in no particular order.
+    /// All open logs, in the order of topic ids and partitions.
     #[must_use]
     pub fn logs(&self) -> Vec<Arc<Log>> {
         self.logs.lock().values().map(Arc::clone).collect()

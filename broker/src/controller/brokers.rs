@@ -149,11 +149,21 @@ impl ControllerRequest for BrokerHeartbeatRequest {
         // The answer renews a lease: it must not come from a controller that was replaced without
         // knowing it.
         or_not_controller(controller.quorum.confirm_leadership().await)?;
-        let applied = controller.quorum.applied();
-        let now = decide_heartbeat(&applied.image, &controller.registry, applied.index, &self)?;
+        let decide_now = || {
+            let applied = controller.quorum.applied();
+            decide_heartbeat(&applied.image, &controller.registry, applied.index, &self)
+        };
+        // An earlier life is refused, and is not heard of.
+        decide_now()?;
         let heard_ms = now_ms();
-        controller.registry.lock().touch(&self, heard_ms);
-        let (outcome, index) = if now.records.is_empty() {
+        let is_being_fenced = {
+            let mut registry = controller.registry.lock();
+            registry.touch(&self, heard_ms);
+            registry.is_being_fenced(self.node_id)
+        };
+        // Once more: it may have been fenced before it was heard of. From here on it is not.
+        let now = decide_now()?;
+        let (outcome, index) = if now.records.is_empty() && !is_being_fenced {
             (now.reply, 0)
         } else {
             let request = self.clone();

@@ -165,15 +165,13 @@ impl Controller {
             let (fenced, _) = self
                 .change(move |situation| {
                     // It may have been heard of since, or have been fenced already.
-                    let is_silent =
-                        !situation
-                            .registry
-                            .lock()
-                            .is_alive(node, situation.now_ms, session_ms);
+                    let mut registry = situation.registry.lock();
+                    let is_silent = !registry.is_alive(node, situation.now_ms, session_ms);
                     let broker = situation.image.broker(node).filter(|broker| !broker.fenced);
                     match broker.and_then(BrokerImage::epoch) {
                         Some(epoch) if is_silent => {
                             let decision = decide::fence_broker(situation.image, node, epoch)?;
+                            registry.fencing(node);
                             Ok(decision.map(|()| true))
                         }
                         _ => Ok(decide::Decision::nothing(false)),

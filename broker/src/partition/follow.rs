@@ -98,11 +98,12 @@ impl Partition {
             (other, _) => return Followed::Refused(other),
         };
         let step = {
-            let state = self.state.lock();
-            let Role::Follower(follower) = &state.role else {
+            let mut state = self.state.lock();
+            let Role::Follower(follower) = &mut state.role else {
                 return Followed::Dropped;
             };
-            follower.on_answer(asked, answer, self.position(), |epoch| {
+            let told = result.high_watermark;
+            follower.on_answer(asked, answer, told, self.position(), |epoch| {
                 self.epoch_end(epoch)
             })
         };
@@ -178,7 +179,7 @@ impl Partition {
             self.log.append_replicated(records, now)?;
         }
         let end = self.log.end();
-        self.on_follower(|follower| follower.on_appended(end, result.high_watermark));
+        self.on_follower(|follower| follower.on_appended(end));
         if first.is_some() && self.log.options().durability == Durability::Synced {
             self.log.request_flush();
         }

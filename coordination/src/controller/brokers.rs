@@ -12,6 +12,7 @@ use highwater_protocol::messages::{
 use highwater_protocol::metadata_record::MetadataRecord;
 
 use crate::cluster_image::{BrokerImage, ClusterImage, PartitionImage, TopicImage};
+use crate::mutant::{self, Mutant};
 use crate::partition_change::{PartitionChange, Standings};
 
 use super::{ControllerError, Decision, broker_in_life, changes_of};
@@ -110,7 +111,10 @@ pub fn register_broker(
         let change = PartitionChange::new(partition, topic.isr_min, &standings);
         if partition.isr.contains(&node_id) || partition.elr.contains(&node_id) {
             let change = change.out_of_sync(node_id);
-            let is_kept = is_proven || is_only_copy(partition, node_id) || synced(topic);
+            let is_kept = is_proven
+                || is_only_copy(partition, node_id)
+                || synced(topic)
+                || mutant::is_on(Mutant::LostStaysEligible);
             if is_damaged || !is_kept {
                 change.lost(node_id).build()
             } else {

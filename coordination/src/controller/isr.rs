@@ -10,6 +10,7 @@ use highwater_protocol::messages::{
 };
 
 use crate::cluster_image::{BrokerImage, ClusterImage, PartitionImage, TopicImage};
+use crate::mutant::{self, Mutant};
 use crate::partition_change::{PartitionChange, Standings};
 
 use super::{ControllerError, Decision, broker_in_life};
@@ -110,14 +111,18 @@ fn decide(
     }
     for member in &proposal.isr {
         let node = member.node_id;
-        let is_same_life =
-            image.broker(node).and_then(BrokerImage::epoch) == Some(member.broker_epoch);
+        let is_same_life = image.broker(node).and_then(BrokerImage::epoch)
+            == Some(member.broker_epoch)
+            || mutant::is_on(Mutant::BrokerEpochIgnored);
         let may = standings.is_active(node) || (node == proposer && standings.is_up(node));
         if !is_same_life || !may {
             return Err(ErrorCode::IneligibleReplica);
         }
     }
+    // Who proposes what there is wants to be sure that nothing older is accepted any more.
+    let is_present = isr.len() == now.isr.len() && now.isr.iter().all(|node| isr.contains(node));
     let change = PartitionChange::new(now, topic.isr_min, standings).isr(isr);
+    let change = if is_present { change.forced() } else { change };
     let change = if proposal.recovered {
         change.recovered()
     } else {

@@ -6,6 +6,7 @@ use highwater_protocol::messages::{ConfigChange, ConfigEntry};
 use highwater_protocol::metadata_record::MetadataRecord;
 
 use crate::cluster_image::{ClusterImage, PartitionImage};
+use crate::mutant::{self, Mutant};
 use crate::node_loads::NodeLoads;
 use crate::partition_change::{PartitionChange, Standings};
 use crate::placement::{candidates, place};
@@ -163,7 +164,7 @@ pub fn alter_topic_config(
         isr_min,
         changes,
     }];
-    if is_other_min {
+    if is_other_min && !mutant::is_on(Mutant::MinimumKeepsEligible) {
         let standings = Standings::of(image);
         for (partition, index) in topic.partitions.iter().zip(0u32..) {
             let after = PartitionChange::new(partition, isr_min, &standings)

@@ -4,6 +4,7 @@ use highwater_protocol::ids::{BrokerEpoch, Offset};
 
 use super::{ReplicaView, WrittenMeans};
 use crate::moment::Moment;
+use crate::mutant::{self, Mutant};
 
 /// A follower as its leader sees it.
 #[derive(Debug, Clone)]
@@ -43,9 +44,19 @@ impl Follower {
         }
     }
 
+    /// For [`Mutant::UnseenCounts`]: takes it for one that has the log up to here.
+    pub(super) fn assume(&mut self, end: Offset) {
+        self.progress = self.broker.epoch.map(|broker_epoch| FollowerProgress {
+            log_end: end,
+            durable_end: end,
+            broker_epoch,
+        });
+    }
+
     /// Up to where it has the log in the sense of the topic's durability.
     pub(super) fn end(&self, means: WrittenMeans) -> Option<Offset> {
         self.progress.map(|progress| match means {
+            WrittenMeans::Durable if mutant::is_on(Mutant::MemoryCountsAsDisk) => progress.log_end,
             WrittenMeans::Durable => progress.durable_end,
             WrittenMeans::Appended => progress.log_end,
         })

@@ -15,6 +15,7 @@ use highwater_protocol::messages::{IsrDecision, IsrMember, IsrProposal};
 
 use super::{PartitionLeader, PartitionView};
 use crate::moment::Moment;
+use crate::mutant::{self, Mutant};
 
 /// A proposal that is not resolved.
 #[derive(Debug, Clone)]
@@ -178,6 +179,10 @@ impl PartitionLeader {
                 self.is_held = true;
                 self.give_up();
             }
+            AlterOutcome::Unknown if mutant::is_on(Mutant::RollBackWhenUnknown) => {
+                self.is_held = true;
+                self.pending = None;
+            }
             AlterOutcome::Unknown => {
                 if let Some(pending) = &mut self.pending {
                     pending.is_in_doubt = true;
@@ -332,9 +337,10 @@ impl PartitionLeader {
     /// which lies at the start of its epoch at most.
     fn may_join(&self, follower: &super::Follower) -> bool {
         follower.is_eligible()
-            && follower
-                .end(self.written_means)
-                .is_some_and(|end| end >= self.high_watermark && end >= self.epoch_start)
+            && follower.end(self.written_means).is_some_and(|end| {
+                end >= self.high_watermark
+                    && (end >= self.epoch_start || mutant::is_on(Mutant::JoinsBelowEpochStart))
+            })
     }
 
     fn start(&mut self, isr: BTreeSet<NodeId>, doubted: BTreeSet<NodeId>) {

@@ -9,6 +9,7 @@ use highwater_coordination::partition_leader::{
     TakeOver, WrittenMeans,
 };
 use highwater_protocol::ids::{BrokerEpoch, LeaderEpoch, NodeId, Offset};
+use highwater_protocol::messages::EpochEnd;
 use proptest::prelude::*;
 
 use crate::model_log::{ModelLog, Record};
@@ -78,7 +79,10 @@ fn follow(
             Err(other) => panic!("{other:?}"),
         };
         let before = (log.end(), log.position().last_epoch);
-        match follower.on_answer(&ask, answer, log.position(), |epoch| log.epoch_end(epoch)) {
+        let told = Offset::ZERO;
+        match follower.on_answer(&ask, answer, told, log.position(), |epoch| {
+            log.epoch_end(epoch)
+        }) {
             FollowerStep::Append => return Ok(cuts),
             FollowerStep::Truncate { to } => {
                 assert!(
@@ -193,28 +197,50 @@ fn an_own_epoch_without_records_is_forgotten() {
 
 #[test]
 fn the_high_watermark_is_believed_only_from_an_answer_that_agrees_and_never_past_the_log() {
+    let mut log = ModelLog::default();
+    for value in 0..4 {
+        log.append(Record { epoch: 1, value });
+    }
     let mut follower = PartitionFollower::new(LEADER, LeaderEpoch::new(4), false, Offset::new(2));
-    follower.on_appended(Offset::new(5), Offset::new(9));
-    assert_eq!(follower.high_watermark(), Offset::new(5));
-    follower.on_appended(Offset::new(7), Offset::new(3));
-    assert_eq!(
-        follower.high_watermark(),
-        Offset::new(5),
-        "it never goes back"
-    );
+    let ask = follower.ask(log.position());
+    let parts = FollowedAnswer::Diverges(EpochEnd {
+        epoch: LeaderEpoch::new(1),
+        end: Offset::new(3),
+    });
+    let told = Offset::new(9);
+    let step = follower.on_answer(&ask, parts, told, log.position(), |epoch| {
+        log.epoch_end(epoch)
+    });
+    let to = Offset::new(3);
+    assert_eq!(step, FollowerStep::Truncate { to });
+    follower.on_cut(to);
+    assert_eq!(follower.high_watermark(), Offset::new(2), "the logs parted");
+
+    let mut agrees = |told| {
+        let ask = follower.ask(log.position());
+        let answer = FollowedAnswer::Agrees;
+        let step = follower.on_answer(&ask, answer, Offset::new(told), log.position(), |_| None);
+        assert_eq!(step, FollowerStep::Append);
+        follower.on_appended(log.end());
+        follower.high_watermark()
+    };
+    assert_eq!(agrees(9), Offset::new(4));
+    assert_eq!(agrees(3), Offset::new(4), "it never goes back");
 }
 
 #[test]
 fn an_answer_to_an_earlier_question_is_dropped() {
     let mut log = ModelLog::default();
     log.append(Record { epoch: 1, value: 1 });
-    let follower = PartitionFollower::new(LEADER, LeaderEpoch::new(4), false, Offset::ZERO);
+    let mut follower = PartitionFollower::new(LEADER, LeaderEpoch::new(4), false, Offset::ZERO);
     let ask = follower.ask(log.position());
-    let later = PartitionFollower::new(FOLLOWER, LeaderEpoch::new(5), false, Offset::ZERO);
-    let step = later.on_answer(&ask, FollowedAnswer::Agrees, log.position(), |_| None);
+    let mut later = PartitionFollower::new(FOLLOWER, LeaderEpoch::new(5), false, Offset::ZERO);
+    let agrees = FollowedAnswer::Agrees;
+    let told = Offset::ZERO;
+    let step = later.on_answer(&ask, agrees.clone(), told, log.position(), |_| None);
     assert_eq!(step, FollowerStep::Drop);
     log.append(Record { epoch: 1, value: 2 });
-    let step = follower.on_answer(&ask, FollowedAnswer::Agrees, log.position(), |_| None);
+    let step = follower.on_answer(&ask, agrees, told, log.position(), |_| None);
     assert_eq!(step, FollowerStep::Drop, "the log has grown since");
 }
 
@@ -222,12 +248,12 @@ fn an_answer_to_an_earlier_question_is_dropped() {
 fn a_log_that_the_leader_has_trimmed_away_begins_anew() {
     let mut log = ModelLog::default();
     log.append(Record { epoch: 1, value: 1 });
-    let follower = PartitionFollower::new(LEADER, LeaderEpoch::new(4), false, Offset::new(1));
+    let mut follower = PartitionFollower::new(LEADER, LeaderEpoch::new(4), false, Offset::new(1));
     let ask = follower.ask(log.position());
     let trimmed = FollowedAnswer::OutOfRange {
         log_start: Offset::new(500),
     };
-    let step = follower.on_answer(&ask, trimmed, log.position(), |_| None);
+    let step = follower.on_answer(&ask, trimmed, Offset::ZERO, log.position(), |_| None);
     let at = Offset::new(500);
     assert_eq!(step, FollowerStep::Restart { at });
 }

@@ -14,17 +14,12 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ModelLog {
     pub(crate) records: Vec<Record>,
-    pub(crate) durable: usize,
     epochs: Vec<(u32, usize)>,
 }
 
 impl ModelLog {
     pub(crate) fn end(&self) -> Offset {
         Offset::new(self.records.len() as u64)
-    }
-
-    pub(crate) fn durable_end(&self) -> Offset {
-        Offset::new(self.durable as u64)
     }
 
     pub(crate) fn position(&self) -> LogPosition {
@@ -67,20 +62,7 @@ impl ModelLog {
     pub(crate) fn truncate(&mut self, to: Offset) {
         let to = to.get() as usize;
         self.records.truncate(to);
-        self.durable = self.durable.min(self.records.len());
         self.epochs.retain(|(_, from)| *from < to);
-    }
-
-    /// Power is lost: only what was durable and perhaps some more is left, and the epochs are found in
-    /// the records.
-    pub(crate) fn lose_power(&mut self, kept: usize) {
-        self.records.truncate(kept.max(self.durable));
-        self.durable = self.records.len();
-        let records = std::mem::take(&mut self.records);
-        self.epochs.clear();
-        for record in records {
-            self.append(record);
-        }
     }
 
     pub(crate) fn epoch_end(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {

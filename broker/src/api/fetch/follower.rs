@@ -68,9 +68,6 @@ impl Pass {
         };
         match found.answer {
             FetchAnswer::Diverging(end) => {
-                // The high watermark says nothing about a log that has other records below it.
-                result.high_watermark = Offset::ZERO;
-                result.last_stable = Offset::ZERO;
                 result.diverging = Some(end);
                 self.has_errors = true;
             }
