@@ -14,6 +14,10 @@ use thiserror::Error;
 
 use super::{Partition, Role};
 
+/// Batches are verified and appended in runs of this size: what was verified is still in the processor's
+/// cache when it is copied.
+const RUN_BYTES: usize = 512 << 10;
+
 /// What became of a leader's answer.
 #[derive(Debug)]
 pub(crate) enum Followed {
@@ -156,31 +160,20 @@ impl Partition {
         result: &FetchPartitionResult,
         now: Timestamp,
     ) -> Result<(), FollowError> {
-        let records = &result.records;
-        let mut first = None;
-        let mut rest = &records[..];
+        let mut rest = &result.records[..];
         while !rest.is_empty() {
-            let header = verify_batch(rest)?;
-            if header.leader_epoch.is_none_or(|found| found > asked.epoch) {
-                return Err(FollowError::Epoch {
-                    found: header.leader_epoch,
-                    epoch: asked.epoch,
-                });
-            }
-            first.get_or_insert(header.base_offset);
-            rest = &rest[header.batch_bytes as usize..];
-        }
-        if let Some(first) = first {
+            let (first, run) = verified_run(rest, asked.epoch)?;
             let start = self.log.log_start();
             if start == self.log.end() && first < start {
                 // The leader's log starts in the middle of a batch, which comes whole.
                 self.restart(first)?;
             }
-            self.log.append_replicated(records, now)?;
+            self.log.append_replicated(run, now)?;
+            rest = &rest[run.len()..];
         }
         let end = self.log.end();
         self.on_follower(|follower| follower.on_appended(end));
-        if first.is_some() && self.log.options().durability == Durability::Synced {
+        if !result.records.is_empty() && self.log.options().durability == Durability::Synced {
             self.log.request_flush();
         }
         let start = result.log_start.min(self.high_watermark());
@@ -197,6 +190,26 @@ impl Partition {
         if let Role::Follower(follower) = &mut state.role {
             change(follower);
             self.publish(follower.high_watermark());
+        }
+    }
+}
+
+/// The verified batches at the start of `records`, up to about [`RUN_BYTES`], and the first offset of them.
+fn verified_run(records: &[u8], epoch: LeaderEpoch) -> Result<(Offset, &[u8]), FollowError> {
+    let mut first = None;
+    let mut bytes = 0;
+    loop {
+        let header = verify_batch(&records[bytes..])?;
+        if header.leader_epoch.is_none_or(|found| found > epoch) {
+            return Err(FollowError::Epoch {
+                found: header.leader_epoch,
+                epoch,
+            });
+        }
+        let first = *first.get_or_insert(header.base_offset);
+        bytes += header.batch_bytes as usize;
+        if bytes >= RUN_BYTES || bytes >= records.len() {
+            return Ok((first, &records[..bytes]));
         }
     }
 }
