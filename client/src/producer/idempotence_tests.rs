@@ -314,6 +314,32 @@ fn one_batch_is_in_flight_until_the_broker_knows_the_producer() {
 }
 
 #[test]
+fn one_batch_is_in_flight_until_the_next_leader_knows_the_producer() {
+    let mut bench = Bench::proven();
+    (0..3).for_each(|_| bench.push());
+    bench.take_all();
+    assert_eq!(sequences(&bench), [(0, 1), (0, 2), (0, 3)]);
+    bench.lose_connection();
+    // What the old leader acknowledged alone is gone, and with it all that is known of the producer.
+    bench.log = Log::default();
+    bench.queue.release();
+    bench.take_all();
+    bench.deliver(Some(ErrorCode::NotLeader));
+    // Whatever else was sent on its heels is taken: the leadership has begun meanwhile.
+    while !bench.sent.is_empty() {
+        bench.deliver(None);
+    }
+    while !bench.answers.is_empty() {
+        bench.answer();
+    }
+    bench.settle();
+    assert_eq!(bench.log.values, [1, 2, 3]);
+    for value in 1..=3 {
+        assert!(bench.outcome(value).is_ok(), "{value}");
+    }
+}
+
+#[test]
 fn an_attempt_in_doubt_is_repeated_byte_for_byte() {
     let mut bench = Bench::proven();
     bench.push();

@@ -15,8 +15,9 @@
 //! An idempotent producer numbers its batches ([`super::sequences`]). The broker appends a batch only
 //! behind the one before it, and once, whatever comes on which connection, however often: so a batch
 //! whose outcome is unknown is sent again, and those that were refused because it was missing are
-//! too. Until the broker has acknowledged something, one batch is in flight: a broker that does not
-//! know the producer takes any number, also one behind a batch that it refused.
+//! too. Until the broker has acknowledged something on the connection in use, one batch is in flight: a
+//! broker that does not know the producer takes any number, also one behind a batch that it refused.
+//! The next leader may be such a broker, when the one before acknowledged alone (`acks=leader`).
 //!
 //! Without numbers, one that was refused although a later one was appended, or may have been, is not
 //! tried again, because it would land behind it: it fails with `Overtaken`. With one request in
@@ -408,6 +409,11 @@ impl PartitionQueue {
             sequences.number(&mut batch);
         }
         batch.first = self.in_flight.is_empty();
+        if self.connection != connection
+            && let Some(sequences) = &mut self.sequences
+        {
+            sequences.doubt_proof();
+        }
         self.connection = connection;
         self.last_sent = Some(Instant::now());
         batch.attempts += 1;

@@ -101,6 +101,12 @@ impl Sequences {
         self.topic_id.is_none_or(|known| known == topic_id)
     }
 
+    /// What was acknowledged before proves nothing any more: the next broker may be another one, or
+    /// one that lost what its leader had acknowledged alone.
+    pub(super) fn doubt_proof(&mut self) {
+        self.proven = None;
+    }
+
     /// How many batches may be in flight, counted from the oldest of them.
     pub(super) fn in_flight_max(&self) -> u64 {
         let known = self
