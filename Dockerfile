@@ -19,16 +19,18 @@ COPY coordination/Cargo.toml coordination/
 COPY config/Cargo.toml config/
 COPY client/Cargo.toml client/
 COPY broker/Cargo.toml broker/
+COPY verify/Cargo.toml verify/
 COPY cli/Cargo.toml cli/
 COPY tests/Cargo.toml tests/
+COPY tests/simulation/Cargo.toml tests/simulation/
 COPY benches/Cargo.toml benches/
 # Cargo wants every member of the workspace with a source, even those that are not built here.
-RUN for member in */; do mkdir "$member/src" && echo '//! Empty.' >"$member/src/lib.rs"; done \
+RUN for member in */ tests/simulation/; do mkdir "$member/src" && echo '//! Empty.' >"$member/src/lib.rs"; done \
     && printf '//! Empty.\nfn main() {}\n' >cli/src/main.rs \
     && mkdir benches/benches \
     && sed -n 's|^name = "\(.*\)"$|benches/benches/\1.rs|p' benches/Cargo.toml | xargs touch \
     && cargo build --profile "$PROFILE" --locked --package highwater \
-    && rm -r */src
+    && rm -r */src tests/simulation/src
 
 FROM dependencies AS build
 ARG PROFILE
@@ -39,9 +41,10 @@ COPY coordination coordination
 COPY config config
 COPY client client
 COPY broker broker
+COPY verify verify
 COPY cli cli
 # Cargo goes by times, and those of the sources are older than those of the empty ones above.
-RUN mkdir -p tests/src benches/src && touch tests/src/lib.rs benches/src/lib.rs \
+RUN for member in tests tests/simulation benches; do mkdir -p $member/src && touch $member/src/lib.rs; done \
     && find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
     && cargo build --profile "$PROFILE" --locked --package highwater \
     && cp target/*/highwater /usr/local/bin/
