@@ -15,9 +15,8 @@ use crate::bench::latency::Latencies;
 use crate::bench::meter::{Meter, Usage};
 use crate::bench::payload::Payload;
 use crate::bench::producer::{drive, send_one};
-use crate::bench::warm::WarmMemory;
 
-/// How often the brokers' memory, and what is free, is looked at. Producers time themselves, so a late look at their
+/// How often the broker's memory is looked at. Producers time themselves, so a late look at their
 /// end does no harm.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -39,8 +38,6 @@ pub(crate) struct LoadPlan {
     pub(crate) duration_max: Option<Duration>,
     /// Processes whose CPU time is counted.
     pub(crate) brokers: Vec<u32>,
-    /// Whether what the run writes shall come to lie in memory that the hypervisor has backed.
-    pub(crate) warm: bool,
 }
 
 /// What came of it.
@@ -79,7 +76,6 @@ pub(crate) fn run_load(plan: &LoadPlan) -> Result<LoadOutcome> {
                 scope.spawn(move || run_thread(plan, number, threads, ready, go, failed))
             })
             .collect();
-        let mut warm = plan.warm.then(WarmMemory::take);
         ready.wait();
         let mut meter = Meter::start(&plan.brokers);
         let start = Instant::now();
@@ -89,9 +85,6 @@ pub(crate) fn run_load(plan: &LoadPlan) -> Result<LoadOutcome> {
             workers.iter().all(ScopedJoinHandle::is_finished),
         ) {
             meter.sample();
-            if let Some(warm) = &mut warm {
-                warm.release();
-            }
             thread::sleep(SAMPLE_INTERVAL);
         }
         let mut sent = Vec::new();

@@ -13,6 +13,7 @@ use crate::bench::pipelines::rate;
 use crate::bench::result::{Run, WorkloadReport};
 use crate::bench::scratch::Scratch;
 use crate::bench::target::{Target, Topic};
+use crate::bench::warm::warm_memory;
 use crate::cleanup::Cleanup;
 
 const DURATION: Duration = Duration::from_secs(10);
@@ -49,6 +50,9 @@ pub(crate) fn alone(scratch: &Scratch, args: &WorkloadArgs, cleanup: &Cleanup) -
 
 fn run_once(args: &WorkloadArgs, target: &Target) -> Result<LoadOutcome> {
     let topic = target.open_topic(args)?;
+    if args.warm {
+        warm_memory();
+    }
     let outcome = load_and_check(&plan_of(args, target), &topic)?;
     topic.close()?;
     Ok(outcome)
@@ -95,7 +99,6 @@ pub(crate) fn plan_of(args: &WorkloadArgs, target: &Target) -> LoadPlan {
         records_max: args.records.unwrap_or(records_default),
         duration_max: args.duration.or(duration_default),
         brokers: target.processes(),
-        warm: args.warm,
     }
 }
 
