@@ -19,6 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use crate::controller_client::ControllerRequest;
 use crate::lease;
 use crate::metrics::ReplicationCounters;
 use crate::partition::Partition;
@@ -61,6 +62,9 @@ impl std::fmt::Debug for IsrProposer {
             .finish_non_exhaustive()
     }
 }
+
+// What is refused here must not be under way in another copy that nobody here knows of.
+const _: () = assert!(!AlterPartitionRequest::MAY_REPEAT);
 
 type Sent = (Arc<Partition>, TopicId, IsrProposal);
 

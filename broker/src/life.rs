@@ -200,6 +200,7 @@ impl Heartbeats {
             wants_fence: wish == Wish::Wait,
             wants_shutdown: wish == Wish::Stop,
             offline: shared.partitions.offline(),
+            to_rebuild: shared.partitions.to_rebuild(),
             log_bytes: shared.log_bytes(),
             disk_free: shared.disk.free_bytes(),
             disk_total: shared.disk.total_bytes(),

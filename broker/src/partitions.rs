@@ -6,7 +6,7 @@ use std::sync::Arc;
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{BrokerEpoch, LeaderEpoch, Offset, PartitionId, TopicId};
 use highwater_protocol::messages::{
-    PartitionsOfTopic, ReplicaLog, ReplicaLogsRequest, ReplicaLogsResponse,
+    PartitionsOfTopic, ReplicaLog, ReplicaLogsRequest, ReplicaLogsResponse, ReplicaToRebuild,
 };
 use parking_lot::RwLock;
 
@@ -47,6 +47,9 @@ pub(crate) struct Partitions {
     hosted: RwLock<HashMap<Key, Hosted>>,
     /// Partitions whose leaders, here, propose other in-sync replicas.
     proposals: Arc<DirtyKeys>,
+    /// Replicas that cannot be used, each with the leader epoch in which that was noticed: what was told
+    /// of their logs was told in it or before.
+    unused: RwLock<BTreeMap<Key, LeaderEpoch>>,
 }
 
 impl Partitions {
@@ -92,6 +95,40 @@ impl Partitions {
             }
         });
         sorted.collect()
+    }
+
+    /// Takes note of those that cannot be used. `epoch_of` says in which leader epoch a partition is,
+    /// by metadata whose roles are taken here; `None`: it is not known.
+    pub(crate) fn note_unused(&self, epoch_of: impl Fn(Key) -> Option<LeaderEpoch>) {
+        let hosted = self.hosted.read();
+        let mut unused = self.unused.write();
+        let before = std::mem::take(&mut *unused);
+        for (key, _) in hosted.iter().filter(|(_, hosted)| hosted.is_offline()) {
+            let epoch = before.get(key).copied().or_else(|| epoch_of(*key));
+            unused.extend(epoch.map(|epoch| (*key, epoch)));
+        }
+    }
+
+    /// What [`Self::note_unused`] took note of.
+    pub(crate) fn unused(&self) -> BTreeMap<Key, LeaderEpoch> {
+        self.unused.read().clone()
+    }
+
+    /// A replica was begun anew: what it tells from now on is of another log. While that cannot be made
+    /// nothing more is told, and no further epoch needed.
+    pub(crate) fn begun_anew(&self, key: Key) {
+        self.unused.write().remove(&key);
+    }
+
+    /// For the controller: what can be begun anew in a later leader epoch than these.
+    pub(crate) fn to_rebuild(&self) -> Vec<ReplicaToRebuild> {
+        let unused = self.unused.read();
+        let replicas = unused.iter().map(|(key, leader_epoch)| ReplicaToRebuild {
+            topic_id: key.0,
+            partition: key.1,
+            leader_epoch: *leader_epoch,
+        });
+        replicas.collect()
     }
 
     /// How far logs go, for the controller before an unclean election.

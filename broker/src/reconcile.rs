@@ -14,7 +14,7 @@
 //! that an earlier life led it could append other records at the same offsets), removes nothing, and
 //! begins nothing anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,6 @@ use std::time::Duration;
 use highwater_config::TopicConfig;
 use highwater_coordination::cluster_image::{ClusterImage, PartitionImage, TopicImage};
 use highwater_coordination::image_changes::{LocalChange, LocalRole, local_changes};
-use highwater_coordination::moment::Moment;
 use highwater_coordination::partition_leader::PartitionView;
 use highwater_protocol::ids::{IncarnationId, NodeId, PartitionId, TopicId};
 use highwater_storage::{Engine, Log, LogOptions, PartitionMeta, StorageError, parallel};
@@ -39,10 +38,6 @@ use crate::topic_settings::TopicSettings;
 /// Why a partition is offline whose directory is not there.
 const MISSING: &str =
     "its directory is missing; put it back and restart the broker, or delete the topic";
-
-/// How long a replica must have been out of use and not counted on before it is begun anew: by then,
-/// whatever its leader proposed when it still had everything is decided.
-const REBUILD_AFTER_MS: u64 = 5_000;
 
 /// Threads on which roles are taken when many partitions change at once. They wait for the disk.
 const THREADS: usize = 16;
@@ -75,8 +70,6 @@ pub(crate) struct Reconcile {
     deps: ReconcileDeps,
     /// Directories that were found at start and are not held, until it is certain what they are.
     strays: Mutex<Vec<PartitionMeta>>,
-    /// Replicas that could be begun anew, and since when.
-    unused: Mutex<BTreeMap<Key, Moment>>,
 }
 
 impl Reconcile {
@@ -84,7 +77,6 @@ impl Reconcile {
         Self {
             deps,
             strays: Mutex::new(Vec::new()),
-            unused: Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -167,49 +159,36 @@ impl Reconcile {
         self.remove_strays(after);
     }
 
+    /// Takes note of the replicas that cannot be used, and of the leader epochs in which that is so.
+    /// After [`Self::apply`] of the same image: nothing is asked in a later epoch than this image's.
+    pub(crate) fn note_unused(&self, image: &ClusterImage) {
+        let epoch_of = |key| partition_at(image, key).map(|partition| partition.leader_epoch);
+        self.deps.partitions.note_unused(epoch_of);
+    }
+
     /// Begins anew with replicas that are offline here and that nobody counts on: what is left of the
     /// old log is set aside under another name, and an empty one is filled from the leader. Returns how
-    /// many were begun anew. Where the metadata still counts on the log, nothing is touched.
+    /// many were begun anew. Where the metadata still counts on the log, or the leader epoch is not over
+    /// in which the old log was told of, nothing is touched.
     pub(crate) fn rebuild_all(&self, image: &ClusterImage) -> usize {
-        if !self.is_of_this_life(image) {
-            return 0;
-        }
-        let now = lease::now();
-        let due: Vec<Key> = {
-            let mut unused = self.unused.lock();
-            let offline = self.deps.partitions.offline();
-            let keys = offline.iter().flat_map(|topic| {
-                let partitions = topic.partitions.iter();
-                partitions.map(|partition| (topic.topic_id, *partition))
-            });
-            let before = std::mem::take(&mut *unused);
-            for key in keys.filter(|key| self.may_be_rebuilt(image, *key)) {
-                unused.insert(key, before.get(&key).copied().unwrap_or(now));
-            }
-            let due = unused
-                .iter()
-                .filter(|(_, since)| now.millis_since(**since) >= REBUILD_AFTER_MS);
-            due.map(|(key, _)| *key).collect()
-        };
-        due.into_iter()
-            .filter(|key| self.rebuild(image, *key))
-            .count()
+        let unused = self.deps.partitions.unused();
+        let due = unused.into_iter().filter(|(key, told)| {
+            partition_at(image, *key).is_some_and(|partition| partition.leader_epoch > *told)
+        });
+        due.filter(|(key, _)| self.rebuild(image, *key)).count()
     }
 
     /// Whether nobody counts on this replica, and somebody has what it should have.
     fn may_be_rebuilt(&self, image: &ClusterImage, key: Key) -> bool {
-        let Some(partition) = image
-            .topic_by_id(key.0)
-            .and_then(|topic| partition_of(topic, key.1))
-        else {
+        let Some(partition) = partition_at(image, key) else {
             return false;
         };
         let role = LocalRole::of(partition, self.deps.node);
         matches!(role, Some(LocalRole::Follow(_))) && !is_counted_on(partition, self.deps.node)
     }
 
-    /// [`Self::rebuild_all`] for one partition.
-    pub(crate) fn rebuild(&self, image: &ClusterImage, key: Key) -> bool {
+    /// [`Self::rebuild_all`] for one partition whose leader epoch is new enough.
+    fn rebuild(&self, image: &ClusterImage, key: Key) -> bool {
         let Some(topic) = image.topic_by_id(key.0) else {
             return false;
         };
@@ -248,6 +227,9 @@ impl Reconcile {
         }
         let hosted = self.host_new(topic, key.1);
         let is_there = matches!(hosted, Hosted::Online(_));
+        if is_there {
+            self.deps.partitions.begun_anew(key);
+        }
         self.deps.partitions.insert(key, hosted);
         self.take_role(image, topic, key.1);
         is_there
@@ -474,6 +456,11 @@ impl Reconcile {
     fn log_options(&self, topic: &TopicImage) -> LogOptions {
         self.deps.settings.log_options(&self.config_of(topic))
     }
+}
+
+fn partition_at(image: &ClusterImage, key: Key) -> Option<&PartitionImage> {
+    let topic = image.topic_by_id(key.0)?;
+    partition_of(topic, key.1)
 }
 
 fn partition_of(topic: &TopicImage, partition: PartitionId) -> Option<&PartitionImage> {

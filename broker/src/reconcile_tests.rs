@@ -267,17 +267,17 @@ fn a_replica_that_cannot_be_used_is_set_aside_once_nobody_counts_on_it() {
     let held = broker.held().unwrap();
     held.put_aside("for the test".into());
     assert_eq!(broker.reconcile.deps.partitions.offline().len(), 1);
-    assert!(
-        !broker.reconcile.rebuild(&broker.image, key()),
-        "it is in sync"
-    );
+    let look = |broker: &Broker| {
+        broker.reconcile.note_unused(&broker.image);
+        broker.reconcile.rebuild_all(&broker.image)
+    };
+    assert_eq!(look(&broker), 0, "it is in sync");
+    broker.change(&[partition(2, OTHER, &[ME, OTHER], &[OTHER])]);
+    assert_eq!(look(&broker), 0, "what it told may be believed");
+    broker.change(&[partition(3, OTHER, &[ME, OTHER], &[ME, OTHER])]);
+    assert_eq!(look(&broker), 0, "it is in sync");
     broker.change(&[partition(3, OTHER, &[ME, OTHER], &[OTHER])]);
-    assert_eq!(
-        broker.reconcile.rebuild_all(&broker.image),
-        0,
-        "not at once"
-    );
-    assert!(broker.reconcile.rebuild(&broker.image, key()));
+    assert_eq!(look(&broker), 1);
     assert!(held.is_retired());
     let anew = broker.held().unwrap();
     assert_eq!(anew.log().end(), Offset::ZERO);

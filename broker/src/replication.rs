@@ -166,6 +166,7 @@ impl Step {
         let events = LeaderEvents::between(&self.before, image, self.shared.node_id);
         self.shared.metrics.replication().leader_events(events);
         // The controller must know before anything is begun anew: until then it may count on it.
+        self.reconcile.note_unused(image);
         let offline = self.shared.partitions.offline();
         let has_offline = !offline.is_empty();
         self.shared.heartbeats.nudge_about(offline);

@@ -47,6 +47,7 @@ fn beat(id: u32) -> BrokerHeartbeatRequest {
         wants_fence: false,
         wants_shutdown: false,
         offline: Vec::new(),
+        to_rebuild: Vec::new(),
         log_bytes: 5,
         disk_free: 6,
         disk_total: 7,

@@ -4,7 +4,7 @@
 //! rules stand in one place:
 //!
 //! - `partition_epoch` grows with every change; `leader_epoch` grows with every change of the leader,
-//!   with every removal of a replica, and with an unclean election.
+//!   with every removal of a replica, with an unclean election, and before a replica is begun anew.
 //! - While the in-sync replicas are fewer than `min.insync.replicas` nothing commits. Everybody who was
 //!   in sync at that moment stays complete, and is kept in the ELR when it leaves the ISR (KIP-966).
 //!   As soon as there are enough in-sync replicas again the ELR is emptied: from then on the others
@@ -107,6 +107,7 @@ pub struct PartitionChange<'a> {
     election: Election,
     is_recovered: bool,
     is_forced: bool,
+    begins_epoch: bool,
 }
 
 impl<'a> PartitionChange<'a> {
@@ -127,6 +128,7 @@ impl<'a> PartitionChange<'a> {
             election: Election::Keep,
             is_recovered: false,
             is_forced: false,
+            begins_epoch: false,
         }
     }
 
@@ -196,6 +198,13 @@ impl<'a> PartitionChange<'a> {
         self
     }
 
+    /// Begins a leader epoch, whoever leads: nothing that a replica proved before counts any more.
+    #[must_use]
+    pub fn new_leader_epoch(mut self) -> Self {
+        self.begins_epoch = true;
+        self
+    }
+
     /// The partition afterwards; `None` if nothing changes.
     #[must_use]
     pub fn build(mut self) -> Option<PartitionImage> {
@@ -233,8 +242,10 @@ impl<'a> PartitionChange<'a> {
             .replicas
             .iter()
             .any(|node| !self.replicas.contains(node));
-        let new_leader_epoch =
-            elected.leader != before.leader || loses_replica || elected.is_unclean;
+        let new_leader_epoch = elected.leader != before.leader
+            || loses_replica
+            || elected.is_unclean
+            || self.begins_epoch;
         let mut after = PartitionImage {
             partition_epoch: before.partition_epoch,
             leader: elected.leader,

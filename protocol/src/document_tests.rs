@@ -97,6 +97,7 @@ const LAYOUTS: &[Layout] = &[
     m::RegisterBrokerResponse::LAYOUT,
     m::BrokerHeartbeatRequest::LAYOUT,
     m::PartitionsOfTopic::LAYOUT,
+    m::ReplicaToRebuild::LAYOUT,
     m::BrokerHeartbeatResponse::LAYOUT,
     m::AlterPartitionRequest::LAYOUT,
     m::AlterPartitionTopic::LAYOUT,

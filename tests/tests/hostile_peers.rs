@@ -170,6 +170,7 @@ fn heartbeat(node_id: NodeId, broker_epoch: BrokerEpoch) -> BrokerHeartbeatReque
         // Were it believed, the broker would lose its leaderships.
         wants_shutdown: true,
         offline: Vec::new(),
+        to_rebuild: Vec::new(),
         log_bytes: 0,
         disk_free: 0,
         disk_total: 0,

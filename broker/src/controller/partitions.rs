@@ -22,7 +22,9 @@ use crate::partitions::Refusal;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl ControllerRequest for AlterPartitionRequest {
-    const MAY_REPEAT: bool = true;
+    // A refusal of a second copy says nothing about the first, which may be decided yet. Leaders repeat
+    // their proposals themselves, and remember the doubt.
+    const MAY_REPEAT: bool = false;
 
     async fn carry_out(
         self,

@@ -3,9 +3,9 @@
 //! Each decision here is about one broker, so that it sees what the decisions before it did to the
 //! others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use highwater_protocol::ids::{BrokerEpoch, NodeId, PartitionId, TopicId};
+use highwater_protocol::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionId, TopicId};
 use highwater_protocol::messages::{
     BrokerHeartbeatRequest, PartitionsOfTopic, RegisterBrokerRequest, SessionEnd,
 };
@@ -188,7 +188,12 @@ pub fn heartbeat(
         fenced,
         shutting_down,
     };
-    let step = Step::new(image, node_id, broker, wanted, &request.offline);
+    let mut step = Step::new(image, node_id, broker, wanted, &request.offline);
+    step.to_rebuild = request
+        .to_rebuild
+        .iter()
+        .map(|replica| ((replica.topic_id, replica.partition), replica.leader_epoch))
+        .collect();
     let records = step.records();
     let (leads, could_move) = if shutting_down {
         step.led_after(&records)
@@ -303,6 +308,8 @@ struct Step<'a> {
     wanted: Marks,
     standings: Standings,
     offline: BTreeSet<(TopicId, PartitionId)>,
+    /// Of these, those that are to be begun anew, and the leader epoch that must be over before.
+    to_rebuild: BTreeMap<(TopicId, PartitionId), LeaderEpoch>,
 }
 
 impl<'a> Step<'a> {
@@ -328,6 +335,7 @@ impl<'a> Step<'a> {
             wanted,
             standings,
             offline: partition_set(offline),
+            to_rebuild: BTreeMap::new(),
         }
     }
 
@@ -372,6 +380,10 @@ impl<'a> Step<'a> {
         let change = PartitionChange::new(partition, topic.isr_min, &self.standings);
         if self.offline.contains(&(topic.id, index)) {
             let counts = is_in_sync || partition.elr.contains(&node);
+            let told = self.to_rebuild.get(&(topic.id, index));
+            if told.is_some_and(|told| partition.leader_epoch <= *told) {
+                return change.lost(node).new_leader_epoch().build();
+            }
             return counts.then(|| change.lost(node).build()).flatten();
         }
         if self.wanted.fenced {

@@ -1,6 +1,6 @@
 use highwater_protocol::error_code::ErrorCode;
 use highwater_protocol::ids::{BrokerEpoch, DirectoryId, PartitionId};
-use highwater_protocol::messages::{RemoveNodeRequest, SessionEnd};
+use highwater_protocol::messages::{RemoveNodeRequest, ReplicaToRebuild, SessionEnd};
 
 use super::super::test_cluster::{TestCluster, is_synced, join, node, nodes};
 use super::super::*;
@@ -373,6 +373,32 @@ fn a_damaged_log_leaves_isr_elr_and_leadership() {
     // Repaired from its peers, it is taken in again.
     cluster.alter("synced-a", &[1, 2]);
     assert_eq!(cluster.partition("synced-a").isr, nodes(&[1, 2]));
+}
+
+#[test]
+fn a_replica_that_is_to_be_begun_anew_begins_one_leader_epoch_in_sync_or_not() {
+    for isr in [&[1, 2, 3][..], &[1, 2]] {
+        let mut cluster = TestCluster::of(3);
+        let topic_id = cluster.topic("synced-a", &[1, 2, 3], 2);
+        if isr.len() < 3 {
+            cluster.alter("synced-a", isr);
+        }
+        let before = cluster.partition("synced-a").clone();
+        let mut beat = cluster.beat(3);
+        beat.offline = cluster.partitions(&[("synced-a", 0)]);
+        beat.to_rebuild = vec![ReplicaToRebuild {
+            topic_id,
+            partition: PartitionId::new(0),
+            leader_epoch: before.leader_epoch,
+        }];
+        cluster.apply(heartbeat(&cluster.image, &beat));
+        let after = cluster.partition("synced-a");
+        assert_eq!(after.leader, before.leader);
+        assert!(after.leader_epoch > before.leader_epoch, "{isr:?}");
+        assert_eq!(after.isr, nodes(&[1, 2]));
+        let again = heartbeat(&cluster.image, &beat).unwrap();
+        assert!(again.records.is_empty(), "what it told is over");
+    }
 }
 
 #[test]

@@ -184,6 +184,7 @@ impl TestCluster {
             wants_fence: false,
             wants_shutdown: false,
             offline: Vec::new(),
+            to_rebuild: Vec::new(),
             log_bytes: 0,
             disk_free: 0,
             disk_total: 0,

@@ -1,7 +1,7 @@
 //! BrokerHeartbeat: what keeps a broker's lease, and tells the controller how it is.
 
 use crate::codec::wire_struct;
-use crate::ids::{BrokerEpoch, NodeId, PartitionId, TopicId};
+use crate::ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionId, TopicId};
 
 wire_struct! {
     /// Some partitions of one topic.
@@ -10,6 +10,19 @@ wire_struct! {
         pub topic_id: TopicId;
         /// The partitions.
         pub partitions: Vec<PartitionId>;
+    }
+}
+
+wire_struct! {
+    /// A replica that is to be begun anew.
+    pub struct ReplicaToRebuild {
+        /// The topic.
+        pub topic_id: TopicId;
+        /// The partition.
+        pub partition: PartitionId;
+        /// The last leader epoch in which its old log may have been told of. It is begun anew in a later
+        /// one.
+        pub leader_epoch: LeaderEpoch;
     }
 }
 
@@ -28,6 +41,8 @@ wire_struct! {
         pub wants_shutdown: bool;
         /// Partitions whose logs are offline here: damaged, or their disk failed.
         pub offline: Vec<PartitionsOfTopic>;
+        /// Those of them that can be begun anew once a later leader epoch begins.
+        pub to_rebuild: Vec<ReplicaToRebuild>;
         /// Bytes of record data that it has.
         pub log_bytes: u64;
         /// Free bytes of its disk.

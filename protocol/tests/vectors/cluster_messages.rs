@@ -162,6 +162,11 @@ fn broker_heartbeat() {
         wants_fence: false,
         wants_shutdown: true,
         offline: partitions(&[5]),
+        to_rebuild: vec![ReplicaToRebuild {
+            topic_id: topic_id(),
+            partition: PartitionId::new(5),
+            leader_epoch: LeaderEpoch::new(9),
+        }],
         log_bytes: 123_456_789,
         disk_free: 5_000_000_000,
         disk_total: 8_000_000_000,

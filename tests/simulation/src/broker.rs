@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_protocol::error_code::ErrorCode;
-use highwater_protocol::ids::{PartitionId, TopicId};
+use highwater_protocol::ids::{LeaderEpoch, PartitionId, TopicId};
 use highwater_protocol::messages::{
-    BrokerHeartbeatRequest, PartitionsOfTopic, RegisterBrokerRequest, SessionEnd,
+    BrokerHeartbeatRequest, PartitionsOfTopic, RegisterBrokerRequest, ReplicaToRebuild, SessionEnd,
 };
 use highwater_storage::{Engine, LifeEnd, OpenedLog, PartitionMeta};
 
@@ -248,6 +248,7 @@ impl Cluster {
             wants_fence: false,
             wants_shutdown: process.wish == Wish::Stop,
             offline: by_topic(process.offline()),
+            to_rebuild: to_rebuild(&process.unused),
             log_bytes: 0,
             disk_free: 1,
             disk_total: 1,
@@ -439,4 +440,13 @@ fn by_topic(keys: Vec<Key>) -> Vec<PartitionsOfTopic> {
             partitions,
         })
         .collect()
+}
+
+fn to_rebuild(unused: &BTreeMap<Key, LeaderEpoch>) -> Vec<ReplicaToRebuild> {
+    let replicas = unused.iter().map(|(key, leader_epoch)| ReplicaToRebuild {
+        topic_id: key.0,
+        partition: key.1,
+        leader_epoch: *leader_epoch,
+    });
+    replicas.collect()
 }

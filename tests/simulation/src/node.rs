@@ -8,7 +8,7 @@ use highwater_coordination::broker_registry::BrokerRegistry;
 use highwater_coordination::cluster_image::ClusterImage;
 use highwater_coordination::controller::HeartbeatOutcome;
 use highwater_coordination::partition_follower::Ask;
-use highwater_protocol::ids::{BrokerEpoch, IncarnationId, NodeId};
+use highwater_protocol::ids::{BrokerEpoch, IncarnationId, LeaderEpoch, NodeId};
 use highwater_protocol::messages::{
     AlterPartitionRequest, AlterPartitionResponse, BrokerHeartbeatRequest, BrokerHeartbeatResponse,
     IsrProposal, RegisterBrokerRequest, RegisterBrokerResponse,
@@ -174,8 +174,8 @@ pub(crate) struct Process {
     pub(crate) image: Arc<ClusterImage>,
     pub(crate) replicas: BTreeMap<Key, Hosted>,
     pub(crate) strays: Vec<PartitionMeta>,
-    /// Replicas that could be begun anew, and since when.
-    pub(crate) unused: BTreeMap<Key, u64>,
+    /// Replicas that cannot be used, and the leader epoch in which that was noticed.
+    pub(crate) unused: BTreeMap<Key, LeaderEpoch>,
     pub(crate) lease_until_ms: u64,
     pub(crate) renewal: Option<Renewal>,
     pub(crate) wish: Wish,

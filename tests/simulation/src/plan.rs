@@ -19,8 +19,6 @@ pub struct Plan {
     pub session_ms: u64,
     /// `replica.lag.time.max`, in ms.
     pub lag_ms: u64,
-    /// How long a replica is out of use before it is filled anew, in ms.
-    pub rebuild_after_ms: u64,
     /// Size of a segment in bytes.
     pub segment_bytes: u64,
     /// Idempotent producers.
@@ -119,7 +117,6 @@ impl Plan {
             faulty_ms: 2500 + dice.below(2500),
             session_ms,
             lag_ms: [100, 200, 400][dice.below(3) as usize],
-            rebuild_after_ms: 2 * session_ms,
             segment_bytes: [4096, 8192, 12 << 10][dice.below(3) as usize],
             producers: 1 + dice.below(2) as usize,
             readers: dice.below(3) as usize,

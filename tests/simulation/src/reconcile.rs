@@ -6,14 +6,14 @@ use std::sync::Arc;
 use highwater_coordination::cluster_image::{ClusterImage, PartitionImage, TopicImage};
 use highwater_coordination::image_changes::{LocalChange, LocalRole, local_changes};
 use highwater_coordination::partition_leader::PartitionView;
-use highwater_protocol::ids::{NodeId, PartitionId};
+use highwater_protocol::ids::{LeaderEpoch, NodeId, PartitionId};
 use highwater_storage::{Log, PartitionMeta, StorageError};
 
 use crate::cluster::Cluster;
-use crate::message::{Key, Message};
+use crate::message::Key;
 use crate::node::{Hosted, Opened, incarnation, node_id, number_of};
 use crate::replica::{Lead, Replica};
-use crate::schedule::{Event, Timer};
+use crate::schedule::Timer;
 
 impl Cluster {
     /// Takes in the logs that were found at the start.
@@ -246,36 +246,30 @@ impl Cluster {
         }
     }
 
-    /// Begins anew with replicas that are offline here and that nobody counts on.
+    /// Begins anew with replicas that are offline here and that nobody counts on, as soon as nothing
+    /// that their old logs told is believed any more.
     pub(crate) fn rebuild_all(&mut self, node: usize) {
-        let now_ms = self.local_ms(node);
-        let after = self.plan.rebuild_after_ms;
-        let Some(process) = &self.nodes[node].process else {
-            return;
-        };
-        let image = Arc::clone(&process.image);
-        let offline = process.offline();
-        if (offline.is_empty() && process.unused.is_empty()) || !self.is_of_this_life(node, &image)
-        {
-            return;
-        }
         let Some(process) = &mut self.nodes[node].process else {
             return;
         };
+        let image = Arc::clone(&process.image);
         let before = std::mem::take(&mut process.unused);
-        for key in offline {
-            if may_be_rebuilt(&image, key, node_id(node)) {
-                let since = before.get(&key).copied().unwrap_or(now_ms);
-                process.unused.insert(key, since);
-            }
+        for key in process.offline() {
+            let partition = image
+                .topic_by_id(key.0)
+                .and_then(|topic| topic.partition(key.1));
+            let now = partition.map(|partition| partition.leader_epoch);
+            let told = before.get(&key).copied().or(now);
+            process.unused.extend(told.map(|told| (key, told)));
         }
-        let due = process
-            .unused
-            .iter()
-            .filter(|(_, since)| now_ms - **since >= after);
-        let due: Vec<_> = due.map(|(key, _)| *key).collect();
-        for key in due {
-            self.rebuild(node, &image, key);
+        let unused = process.unused.clone();
+        if !self.is_of_this_life(node, &image) {
+            return;
+        }
+        for (key, told) in unused {
+            if may_be_rebuilt(&image, key, told, node_id(node)) {
+                self.rebuild(node, &image, key);
+            }
         }
     }
 
@@ -296,43 +290,29 @@ impl Cluster {
         }
         self.trace
             .note(self.now, format_args!("{node} fills {} anew", Name(key)));
-        // That is what the time before a rebuild is for.
-        self.schedule.forget(|event| speaks_of(event, node, key));
         self.oracle.on_removed(node, key);
         let hosted = self.host_new(node, topic, key.1);
+        if let Some(process) = &mut self.nodes[node].process
+            && matches!(hosted, Hosted::Online(_))
+        {
+            process.unused.remove(&key);
+        }
         self.insert(node, key, hosted);
         self.take_role(node, image, topic, key.1);
     }
 }
 
-/// Whether an event is a message that says of a replica what it had before it was begun anew. Brokers
-/// take it that none is under way any more when they begin a replica anew, seconds after nobody counts on
-/// it: an old fetch, or a proposal made of it, would pass for one of the new log.
-fn speaks_of(event: &Event, node: usize, key: Key) -> bool {
-    let Event::Deliver(envelope) = event else {
-        return false;
-    };
-    match &envelope.body {
-        Message::Fetch { wants } => envelope.from == node && wants.iter().any(|(of, _)| *of == key),
-        Message::Alter(request) => request.topics.iter().any(|topic| {
-            topic.topic_id == key.0
-                && topic.partitions.iter().any(|proposal| {
-                    let mut members = proposal.isr.iter();
-                    proposal.partition == key.1
-                        && members.any(|member| member.node_id == node_id(node))
-                })
-        }),
-        _ => false,
-    }
-}
-
-fn may_be_rebuilt(image: &ClusterImage, key: Key, node: NodeId) -> bool {
+/// Whether nobody counts on this replica, and what its log told in the epoch `told` or before is not
+/// believed any more.
+fn may_be_rebuilt(image: &ClusterImage, key: Key, told: LeaderEpoch, node: NodeId) -> bool {
     let partition = image
         .topic_by_id(key.0)
         .and_then(|topic| topic.partition(key.1));
     partition.is_some_and(|partition| {
         let role = LocalRole::of(partition, node);
-        matches!(role, Some(LocalRole::Follow(_))) && !is_counted_on(partition, node)
+        matches!(role, Some(LocalRole::Follow(_)))
+            && !is_counted_on(partition, node)
+            && partition.leader_epoch > told
     })
 }
 

@@ -86,11 +86,6 @@ impl Schedule {
         self.events.insert((time, self.next), event);
     }
 
-    /// Forgets what will not happen.
-    pub(crate) fn forget(&mut self, is_off: impl Fn(&Event) -> bool) {
-        self.events.retain(|_, event| !is_off(event));
-    }
-
     /// The next event and its time.
     pub(crate) fn pop(&mut self) -> Option<(u64, Event)> {
         let ((time, _), event) = self.events.pop_first()?;
