@@ -1,4 +1,5 @@
 //! The simulation notices when a rule is broken: each mutant within 200 seeds.
+#![cfg(feature = "mutants")]
 #![allow(clippy::unwrap_used)] // In a test, a panic is the report.
 
 use highwater_coordination::mutant::{Mutant, switch_on};
