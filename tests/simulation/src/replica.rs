@@ -52,6 +52,8 @@ pub(crate) struct Replica {
     durable_seen: Offset,
     /// The log was emptied since this was last looked at.
     pub(crate) was_restarted: bool,
+    /// What was appended as a follower since this was last looked at.
+    pub(crate) taken_in: Bytes,
 }
 
 /// What a leader begins with.
@@ -88,6 +90,7 @@ impl Replica {
             waiting: Vec::new(),
             durable_seen,
             was_restarted: false,
+            taken_in: Bytes::new(),
         }
     }
 
@@ -376,6 +379,7 @@ impl Replica {
             if self.log.append_replicated(records, now).is_err() {
                 return Followed::Failed;
             }
+            self.taken_in = records.clone();
         }
         let end = self.log.end();
         self.on_follower(|follower| follower.on_appended(end));

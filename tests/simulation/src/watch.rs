@@ -39,7 +39,10 @@ impl Cluster {
             return;
         };
         let restarted = std::mem::take(&mut replica.was_restarted);
+        let taken_in = std::mem::take(&mut replica.taken_in);
         if replica.is_offline() {
+            // It is not read any more, and what it took in before its disk failed may be found again.
+            self.oracle.on_failed(node, key, &taken_in, restarted);
             return;
         }
         let wants_disk = replica.log.durable_end() < replica.log.end();

@@ -14,7 +14,7 @@
 use highwater_protocol::ids::{LeaderEpoch, Offset};
 use highwater_storage::Log;
 
-use super::{Fact, Oracle, Shadow, read_facts};
+use super::{Fact, Oracle, Shadow, facts_in, read_facts};
 use crate::message::Key;
 
 impl Oracle {
@@ -110,6 +110,27 @@ impl Oracle {
             }
             self.check_epochs(node, key, log);
         }
+    }
+
+    /// A log went offline, and had taken this in before.
+    pub(crate) fn on_failed(&mut self, node: usize, key: Key, taken_in: &[u8], restarted: bool) {
+        let mut facts = match facts_in(taken_in) {
+            Ok(facts) => facts,
+            Err(error) => return self.broken("R9", error),
+        };
+        let Some(first) = facts.first().map(|fact| fact.base) else {
+            return;
+        };
+        let shadow = self.shadows.entry((node, key)).or_default();
+        if restarted {
+            shadow.batches.clear();
+            shadow.empty_end = first;
+            shadow.start = first;
+            shadow.high_watermark = 0;
+        }
+        let end = shadow.end();
+        facts.retain(|fact| fact.base >= end);
+        self.on_appended(node, key, &facts);
     }
 
     fn on_appended(&mut self, node: usize, key: Key, facts: &[Fact]) {
