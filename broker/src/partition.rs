@@ -539,15 +539,21 @@ impl Partition {
         self.config.load()
     }
 
-    /// New settings of the topic.
-    pub(crate) fn reconfigure(&self, config: TopicConfig, options: LogOptions, isr_min: usize) {
+    /// New settings of the topic, by metadata in which the partition is in this leader epoch.
+    pub(crate) fn reconfigure(
+        &self,
+        config: TopicConfig,
+        options: LogOptions,
+        epoch: LeaderEpoch,
+        isr_min: usize,
+    ) {
         let written_means = written_means(options.durability);
         self.log.set_options(options);
         self.config.store(Arc::new(config));
         let mut state = self.state.lock();
         let mut wants_sync = false;
         if let Role::Leader(leader) = &mut state.role {
-            leader.on_settings(written_means, isr_min);
+            leader.on_settings(epoch, written_means, isr_min);
             wants_sync = leader.waits_for_disk();
         }
         self.after_leader_event(state);

@@ -362,13 +362,15 @@ impl Reconcile {
     fn reconfigure(&self, topic: &TopicImage) {
         let config = self.config_of(topic);
         let options = self.deps.settings.log_options(&config);
-        for index in (0u32..).take(topic.partitions.len()) {
-            if let Some(partition) = self
-                .deps
-                .partitions
-                .online_one((topic.id, PartitionId::new(index)))
-            {
-                partition.reconfigure(config.clone(), options.clone(), topic.isr_min.into());
+        for (now, index) in topic.partitions.iter().zip(0u32..) {
+            let key = (topic.id, PartitionId::new(index));
+            if let Some(partition) = self.deps.partitions.online_one(key) {
+                partition.reconfigure(
+                    config.clone(),
+                    options.clone(),
+                    now.leader_epoch,
+                    topic.isr_min.into(),
+                );
             }
         }
     }

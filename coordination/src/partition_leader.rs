@@ -429,8 +429,13 @@ impl PartitionLeader {
         Ok(FetchAnswer::Records)
     }
 
-    /// The topic's durability or `min.insync.replicas` changed.
-    pub fn on_settings(&mut self, written_means: WrittenMeans, isr_min: usize) {
+    /// The topic's durability or `min.insync.replicas` changed, by metadata in which the partition is in
+    /// this leader epoch. Whoever led in an earlier one must not commit by a minimum that was never in
+    /// force while it led: it may be lower, and others lead already.
+    pub fn on_settings(&mut self, epoch: LeaderEpoch, written_means: WrittenMeans, isr_min: usize) {
+        if epoch != self.epoch {
+            return;
+        }
         self.written_means = written_means;
         self.isr_min = isr_min;
         self.advance();

@@ -126,9 +126,21 @@ fn below_min_isr_nothing_commits_and_acks_all_is_refused() {
     assert_eq!(leader.admit(Acks::Leader), Ok(()));
     leader.on_appended(Offset::new(20), Acks::Leader);
     assert_eq!(leader.high_watermark(), Offset::new(4));
-    leader.on_settings(WrittenMeans::Appended, 1);
+    leader.on_settings(leader.epoch(), WrittenMeans::Appended, 1);
     assert_eq!(leader.high_watermark(), Offset::new(20));
     assert!(leader.high_watermark_is_known());
+}
+
+/// A leader that hears at once of its successor and of a lower minimum commits nothing by it: the successor
+/// may have less.
+#[test]
+fn settings_of_a_later_leader_epoch_commit_nothing() {
+    let mut leader = leader(WrittenMeans::Durable, 2, &[1], 1);
+    leader.on_appended(Offset::new(20), Acks::Leader);
+    let later = LeaderEpoch::new(leader.epoch().get() + 1);
+    leader.on_settings(later, WrittenMeans::Appended, 1);
+    assert_eq!(leader.high_watermark(), Offset::new(4));
+    assert!(leader.admit(Acks::All).is_err());
 }
 
 #[test]

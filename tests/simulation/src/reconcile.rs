@@ -200,12 +200,12 @@ impl Cluster {
     }
 
     fn reconfigure(&mut self, node: usize, topic: &TopicImage) {
-        for index in 0..topic.partitions.len() as u32 {
+        for (now, index) in topic.partitions.iter().zip(0u32..) {
             let key = (topic.id, PartitionId::new(index));
             if let Some(process) = &mut self.nodes[node].process
                 && let Some(replica) = process.online(key)
             {
-                replica.on_settings(topic.isr_min.into());
+                replica.on_settings(now.leader_epoch, topic.isr_min.into());
                 self.touched.push((node, key));
                 self.announce_proposal(node, key);
             }

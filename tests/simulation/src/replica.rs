@@ -181,10 +181,10 @@ impl Replica {
         }
     }
 
-    pub(crate) fn on_settings(&mut self, isr_min: usize) {
+    pub(crate) fn on_settings(&mut self, epoch: LeaderEpoch, isr_min: usize) {
         let means = self.written_means();
         if let Role::Leader(leader) = &mut self.role {
-            leader.on_settings(means, isr_min);
+            leader.on_settings(epoch, means, isr_min);
         }
         self.publish();
     }
